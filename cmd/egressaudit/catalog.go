@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/policy/catalog"
+)
+
+func newCatalog(env environ) *cobra.Command {
+	c := &cobra.Command{
+		Use: "catalog list|show|lint", Short: "The requirement catalogs",
+		Args: exactly(1, "list, show or lint"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return hinted(fmt.Errorf("catalog has no verb %q", args[0]), "write list, show NAME or lint FILE")
+		},
+	}
+	c.AddCommand(
+		&cobra.Command{
+			Use: "list", Short: "The embedded catalogs, with their revisions", Args: exactly(0, "no arguments"),
+			RunE: func(*cobra.Command, []string) error { return listCatalogs(env.stdout) },
+		},
+		&cobra.Command{
+			Use: "show NAME|FILE", Short: "The endpoints of a catalog, and where each was taken from", Args: exactly(1, "a catalog's name or file"),
+			ValidArgs: catalog.Names(),
+			RunE:      func(_ *cobra.Command, args []string) error { return showCatalog(env.stdout, args[0]) },
+		},
+		&cobra.Command{
+			Use: "lint NAME|FILE...", Short: "What is suspicious in a catalog",
+			Long: `lint tells what is suspicious in a catalog, a line each: a placeholder that is
+defined and never used or used and not defined, a wildcard on a public suffix, a
+missing apex beside a wildcard, a duplicate, an expired row, a host whose
+companion only another catalog carries.
+
+Exit status: 0 nothing but notes, 1 a warning or an error, 2 the file cannot be read.`,
+			Args: func(c *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return hinted(fmt.Errorf("%s wants a catalog's name or file", c.CommandPath()), "see %s --help", c.CommandPath())
+				}
+				return nil
+			},
+			RunE: func(_ *cobra.Command, args []string) error { return lintCatalogs(env.stdout, args) },
+		},
+	)
+	return c
+}
+
+func listCatalogs(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tREVISION\tENDPOINTS\tTITLE")
+	for _, n := range catalog.Names() {
+		f, err := catalog.Load(n)
+		if err != nil {
+			return err
+		}
+		c, err := f.Catalog(nil)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", f.Name, f.Revision, len(policy.NewIndex(c).Endpoints()), f.Title)
+	}
+	return t.Flush()
+}
+
+func showCatalog(w io.Writer, name string) error {
+	f, err := catalog.Load(name)
+	if err != nil {
+		return err
+	}
+	c, err := f.Catalog(nil)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%s: %s\nrevision %s, %s\nsource %s\n", clean(c.Name), clean(c.Title), clean(c.Revision), c.Digest, clean(c.Source.URL))
+	for _, p := range f.Placeholders {
+		fmt.Fprintf(w, "placeholder <%s>: %s (for instance %s)\n", p.Name, clean(p.Description), clean(p.Example))
+	}
+	for _, r := range c.Requirements {
+		fmt.Fprintf(w, "\n%s  scope %s%s: %s\n", clean(r.ID), clean(r.Scope), optional(r), clean(r.Purpose))
+		for _, h := range r.Hosts {
+			fmt.Fprintf(w, "  %s  %s\n", policy.JoinPort(h.String(), r.Port), r.Protocol)
+		}
+		src := f.SourceOf(r.ID)
+		fmt.Fprintf(w, "  from %s, revision %s\n", clean(src.URL), clean(src.Revision))
+	}
+	return nil
+}
+
+// optional says what makes a requirement less than required.
+func optional(r *policy.Requirement) string {
+	s := ""
+	if r.Optional {
+		s += ", optional"
+	}
+	if r.AnyOf != "" {
+		s += ", any of " + clean(r.AnyOf)
+	}
+	if !r.From.IsZero() {
+		s += ", from " + r.From.Format(time.DateOnly)
+	}
+	if !r.Until.IsZero() {
+		s += ", until " + r.Until.Format(time.DateOnly)
+	}
+	return s
+}
+
+func lintCatalogs(w io.Writer, names []string) error {
+	var others []*catalog.File
+	for _, n := range catalog.Names() {
+		f, err := catalog.Load(n)
+		if err != nil {
+			return err
+		}
+		others = append(others, f)
+	}
+	bad := false
+	for _, n := range names {
+		f, err := catalog.Load(n)
+		if err != nil {
+			return err
+		}
+		for _, p := range catalog.Lint(f, others, time.Now()) {
+			fmt.Fprintln(w, clean(p.String()))
+			bad = bad || p.Severity != catalog.Note
+		}
+	}
+	if bad {
+		return exit(exitGap)
+	}
+	return nil
+}

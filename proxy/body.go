@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// counter counts what is read from a request's body.
+type counter struct {
+	io.ReadCloser
+	n atomic.Int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.ReadCloser.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// watched is an answer's body: it counts, sees an end that comes too early, and
+// has the record made when it is closed.
+type watched struct {
+	io.ReadCloser
+	x      *request
+	wanted int64 // Content-Length, -1 where it is not known
+	last   time.Time
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.ReadCloser.Read(b)
+	w.x.o.BytesDown += int64(n)
+	if n > 0 {
+		w.last = time.Now()
+	}
+	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		w.brokeOff(err)
+	}
+	return n, err
+}
+
+// brokeOff judges an answer that ended short of its framing.
+func (w *watched) brokeOff(err error) {
+	how := ending(err)
+	if w.x.o.Outcome != policy.OK || how == "" || how == "error" && errnoOf(err) == 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return // it failed already, or the client went away
+	}
+	d := detail{"close": how, "wanted": w.wanted}
+	if !w.last.IsZero() {
+		d["idle_ms"] = time.Since(w.last).Milliseconds()
+	}
+	fail(&w.x.o, failed(policy.StageData, policy.ConnectionTerminated, policy.ByNetwork, w.x.confidence()), d)
+}
+
+func (w *watched) Close() error {
+	err := w.ReadCloser.Close()
+	w.x.finish()
+	return err
+}
+
+// upgraded is the body of a 101: the connection, to be written to as well.
+type upgraded struct {
+	*watched
+	w io.Writer
+}
+
+func (u *upgraded) Write(b []byte) (int, error) {
+	n, err := u.w.Write(b)
+	u.x.up.n.Add(int64(n))
+	return n, err
+}
+
+// parentPage judges an answer that a parent gave instead of the origin: a 407,
+// or an error that the parent owns up to.
+func parentPage(resp *http.Response) (policy.Verdict, detail) {
+	own := resp.Header.Get("X-Squid-Error") != "" || strings.Contains(resp.Header.Get("Proxy-Status"), "error=")
+	if resp.StatusCode == http.StatusProxyAuthRequired || own && resp.StatusCode >= 400 {
+		return parentVerdict(resp)
+	}
+	return policy.Verdict{}, nil
+}
+
+// blockPage says how sure it is that an answer is a device's and not the
+// origin's: a redirect to another registrable domain that no catalog lists, or a
+// refusal that bears a device's marks. "" takes it for the origin's.
+func (p *Proxy) blockPage(resp *http.Response, asked string) (policy.Confidence, detail) {
+	d := detail{"status": resp.StatusCode}
+	if s := printable(resp.Header.Get("Server")); s != "" {
+		d["server"] = s
+	}
+	switch code := resp.StatusCode; {
+	case code == http.StatusNetworkAuthenticationRequired:
+		return policy.Likely, d
+	case code == http.StatusForbidden || code == http.StatusUnavailableForLegalReasons:
+		if mark := middlebox(resp.Header); mark != "" {
+			d["mark"] = mark
+			return policy.Likely, d
+		}
+	case code >= 300 && code < 400:
+		if to, ok := p.strangeRedirect(resp, asked); ok {
+			d["location"] = to
+			return policy.Guess, d
+		}
+	}
+	return "", nil
+}
+
+// strangeRedirect says whether an answer sends the client to a host of another
+// registrable domain that no catalog lists.
+func (p *Proxy) strangeRedirect(resp *http.Response, asked string) (string, bool) {
+	u, err := resp.Location()
+	if err != nil {
+		return "", false
+	}
+	to, err := policy.ParseName(u.Hostname())
+	from, err2 := policy.ParseName(asked)
+	if err != nil || err2 != nil || from.Registrable() == "" || to.Registrable() == from.Registrable() || p.lists(to) {
+		return "", false
+	}
+	return to.String(), true
+}
+
+// lists says whether a catalog has the host, for the web's ports.
+func (p *Proxy) lists(n policy.Name) bool {
+	return len(p.index.Match(nil, n, 443))+len(p.index.Match(nil, n, 80)) > 0
+}
+
+// marks are the header fields and server names by which filtering devices give
+// themselves away.
+var marks = []string{"squid", "fortigate", "fortigat", "zscaler", "bluecoat", "mcafee", "web gateway", "ironport", "netskope",
+	"paloalto", "sophos", "checkpoint", "websense", "forcepoint", "webfilter", "firewall", "barracuda", "umbrella"}
+
+func middlebox(h http.Header) string {
+	for _, field := range []string{"Server", "Via", "X-Squid-Error", "X-Blocked-By", "X-Filter", "X-Cache"} {
+		v := strings.ToLower(h.Get(field))
+		for _, m := range marks {
+			if strings.Contains(v, m) {
+				return printable(field + ": " + h.Get(field))
+			}
+		}
+	}
+	return ""
+}

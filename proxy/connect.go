@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// connect owns a CONNECT from the moment its connection was taken over to its
+// record: dial first, answer with the true status, then carry the bytes.
+// pending is what the client sent right behind the request.
+func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, looped bool) {
+	defer p.active.Done()
+	t := &tunnel{p: p, client: client, o: p.begin(policy.KindConnection, "connect", addrOf(client.RemoteAddr()))}
+	defer t.end()
+	name, listed, err := p.asked(&t.o, target)
+	t.name = name
+	if err == nil && name.Within(canaryDomain) {
+		t.o.Origin = policy.OriginCanary
+	}
+	from := t.o.Client.Addr()
+	if v, why := p.refusal(&t.o, name, listed, looped, err); v.Outcome != "" {
+		fail(&t.o, v, why)
+	} else if !p.enter(from) {
+		fail(&t.o, denied(policy.ConnectionLimitReached), nil)
+	} else {
+		defer p.leave(from)
+		watch := t.watchClient()
+		t.route = p.open(&t.o, name, t.o.Port, listed, false)
+		watch()
+	}
+	if t.route.conn == nil {
+		t.refuse()
+		return
+	}
+	t.carry(pending)
+}
+
+// canaryDomain is where the names of canaries are. RFC 6761 section 6.4: nobody
+// has a name under invalid.
+const canaryDomain = "canary.egressaudit.invalid"
+
+// refusal is our own decision about a request, before anything is looked up;
+// the zero Verdict lets it through.
+func (p *Proxy) refusal(o *policy.Observation, name policy.Name, listed, looped bool, err error) (policy.Verdict, detail) {
+	switch {
+	case !p.admits(o.Client):
+		return denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"}
+	case err != nil:
+		return denied(policy.HTTPRequestError), detail{"why": cause(err)}
+	case looped:
+		return failed(policy.StageParent, policy.ProxyLoopDetected, policy.BySelf, policy.Certain), nil
+	case o.Origin == policy.OriginCanary:
+		return denied(policy.HTTPRequestDenied), detail{"why": "canary"}
+	case p.enforce && !listed:
+		return denied(policy.HTTPRequestDenied), detail{"why": "in no catalog, and the mode is enforce"}
+	}
+	return policy.Verdict{}, nil
+}
+
+// cause is what an error says behind the words it wraps.
+func cause(err error) string {
+	if errors.Is(err, policy.ErrName) {
+		if i := strings.LastIndex(err.Error(), `": `); i >= 0 {
+			return printable(err.Error()[i+3:])
+		}
+	}
+	return printable(err.Error())
+}
+
+// looped says whether a request came from ourselves.
+func (p *Proxy) looped(h http.Header) bool {
+	for _, v := range h["Via"] {
+		if strings.Contains(v, p.via()) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuse answers a CONNECT that gets no tunnel. Go's clients show nothing but
+// the reason phrase, so it says all.
+func (t *tunnel) refuse() {
+	o := &t.o
+	at := o.Asked
+	if o.Port != 0 {
+		at = policy.JoinPort(o.Asked, o.Port)
+	}
+	body := fmt.Sprintf("egressaudit: %s: %s at stage %s, by %s%s\n", at, o.Error, o.Stage, o.By, evidence(o.Detail))
+	t.client.SetWriteDeadline(time.Now().Add(t.p.limits.HeaderTimeout))
+	fmt.Fprintf(t.client, "HTTP/1.1 %d egressaudit: %s %s\r\nProxy-Status: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status(o.Verdict), o.Error, at, proxyStatus(o), len(body), body)
+}
+
+// proxyStatus is the Proxy-Status field (RFC 9209) for a verdict.
+func proxyStatus(o *policy.Observation) string {
+	return fmt.Sprintf("egressaudit; error=%s; details=%q", o.Error, fmt.Sprintf("stage=%s by=%s%s", o.Stage, o.By, evidence(o.Detail)))
+}
+
+// evidence puts the most telling fact in words.
+func evidence(d map[string]any) string {
+	for _, key := range []string{"rcode", "status", "errno", "why"} {
+		if v, ok := d[key]; ok {
+			return fmt.Sprintf(" (%s %v)", key, v)
+		}
+	}
+	return ""
+}
+
+// established is what a client of CONNECT waits for.
+const established = "HTTP/1.1 200 Connection established\r\n\r\n"

@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// mover moves bytes between two sockets: through a buffer as long as they are
+// looked at or few, by splice(2) once bulk flows. Between two arrivals it holds
+// neither buffer nor pipe.
+type mover struct {
+	in, out  syscall.RawConn
+	readable func(fd uintptr) bool
+	writable func(fd uintptr) bool
+	buf      *[32 << 10]byte
+	pipe     *pipe
+	n        int
+	err      error
+}
+
+// next waits until the source has something, and moves that.
+func (f *flow) next() (who side, err error) {
+	if f.in == nil {
+		f.open()
+	}
+	if err := f.in.Read(f.readable); err != nil {
+		return f.from, err
+	}
+	switch {
+	case f.err != nil:
+		return f.from, f.err
+	case f.n == 0:
+		return f.from, io.EOF
+	case f.pipe != nil:
+		return f.drain()
+	}
+	if f.n < len(f.buf) {
+		f.full = 0
+	} else if f.full++; f.full >= bulk && !f.tunnel.decided.Load() {
+		f.full = 0
+	}
+	who, err = f.pass(f.buf[:f.n])
+	buffers.Put(f.buf)
+	return who, err
+}
+
+func (f *flow) open() {
+	f.in, _ = f.src.SyscallConn() // fails on a zero TCPConn alone
+	f.out, _ = f.dst.SyscallConn()
+	f.readable = f.take
+	f.writable = f.give
+}
+
+// take reads what is there: true when there was something, or an end.
+func (f *flow) take(fd uintptr) bool {
+	f.n, f.err, f.pipe = 0, nil, nil
+	if f.full >= bulk {
+		if f.pipe = takePipe(); f.pipe != nil {
+			return f.suck(int(fd))
+		}
+	}
+	f.buf = buffers.Get().(*[32 << 10]byte)
+	f.n, f.err = retry(func() (int, error) { return unix.Read(int(fd), f.buf[:]) })
+	if f.err == unix.EAGAIN {
+		buffers.Put(f.buf)
+		return false
+	}
+	if f.n <= 0 {
+		buffers.Put(f.buf)
+	}
+	return true
+}
+
+// suck splices from the source into the pipe.
+func (f *flow) suck(fd int) bool {
+	f.n, f.err = splice(fd, f.pipe.w, pipeSize)
+	if f.err == unix.EAGAIN || f.n <= 0 {
+		f.pipe.put()
+		f.pipe = nil
+	}
+	return f.err != unix.EAGAIN
+}
+
+// drain splices from the pipe to the destination until it is empty.
+func (f *flow) drain() (side, error) {
+	f.tunnel.touch()
+	err := f.out.Write(f.writable)
+	if err == nil {
+		err = f.err
+	}
+	if err != nil {
+		f.pipe.close() // it holds bytes that nobody will take
+		return f.from.other(), err
+	}
+	f.pipe.put()
+	return nobody, nil
+}
+
+func (f *flow) give(fd uintptr) bool {
+	for f.n > 0 {
+		n, err := splice(f.pipe.r, int(fd), f.n)
+		if err == unix.EAGAIN {
+			return false
+		}
+		if err != nil {
+			f.err = err
+			return true
+		}
+		f.n -= n
+		f.bytes.Add(int64(n))
+		f.tunnel.touch()
+	}
+	return true
+}
+
+func splice(from, to, n int) (int, error) {
+	return retry(func() (int, error) {
+		m, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		return int(m), err
+	})
+}
+
+func retry(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// pipe is a kernel buffer between two sockets.
+type pipe struct{ r, w int }
+
+const (
+	pipeSize = 1 << 20
+	spare    = 16 // pipes kept for the next burst
+)
+
+var pipes = make(chan *pipe, spare)
+
+// takePipe returns an empty pipe; nil where none is to be had, and then the
+// buffer does.
+func takePipe() *pipe {
+	select {
+	case p := <-pipes:
+		return p
+	default:
+	}
+	var fds [2]int
+	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return nil
+	}
+	unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize) // what the user may not have, a smaller pipe does
+	return &pipe{fds[0], fds[1]}
+}
+
+func (p *pipe) put() {
+	select {
+	case pipes <- p:
+	default:
+		p.close()
+	}
+}
+
+func (p *pipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
+}
+
+// left waits until c's peer ends the connection; false when bytes come first,
+// or the read deadline.
+func left(c *net.TCPConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	var one [1]byte
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		gone = err != unix.EAGAIN && n <= 0
+		return err != unix.EAGAIN
+	})
+	return err == nil && gone
+}

@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+
+	"github.com/elazarl/goproxy"
+)
+
+// This file alone knows goproxy. It takes a CONNECT apart from an absolute-form
+// request, copies the latter's answer with its trailers and upgrades, and
+// removes hop-by-hop fields. Every CONNECT is claimed by us, nothing is ever
+// intercepted, and each request takes our own transport.
+
+// frontend is what serves a client's request.
+func (p *Proxy) frontend() http.Handler {
+	g := goproxy.NewProxyHttpServer()
+	g.Logger = quiet{}
+	g.KeepAcceptEncoding = true
+	g.Tr = p.transport
+	g.ConnectDial = nil
+	g.NonproxyHandler = http.HandlerFunc(p.serveOrigin)
+	g.OnRequest().HandleConnectFunc(func(host string, _ *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
+		return &goproxy.ConnectAction{Action: goproxy.ConnectHijack, Hijack: p.claimTunnel}, host
+	})
+	g.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+		ctx.RoundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
+			return p.roundTrip(r), nil
+		})
+		return r, nil
+	})
+	return g
+}
+
+// claimTunnel takes a CONNECT's connection over. The tunnel gets a goroutine of
+// its own, so that net/http's, with its buffers and the request, can end.
+func (p *Proxy) claimTunnel(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
+	c := client.(*claimed)
+	p.active.Add(1)
+	go p.connect(c.TCPConn, c.pending, r.RequestURI, p.looped(r.Header))
+}
+
+// quiet drops goproxy's warnings: what became of a request is in its record.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
+
+// responseWriter makes goproxy's Hijack keep the bytes that a client sent right
+// behind its request.
+type responseWriter struct {
+	http.ResponseWriter
+	door *door
+}
+
+// claimed is a hijacked connection with what was read from it already.
+type claimed struct {
+	*net.TCPConn
+	pending []byte
+}
+
+func (c *claimed) Read(b []byte) (int, error) {
+	if len(c.pending) == 0 {
+		return c.TCPConn.Read(b)
+	}
+	n := copy(b, c.pending)
+	c.pending = c.pending[n:]
+	return n, nil
+}
+
+// Hijack implements http.Hijacker.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	_, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &claimed{TCPConn: w.door.TCPConn}
+	if n := rw.Reader.Buffered(); n > 0 {
+		b, _ := rw.Reader.Peek(n)
+		c.pending = append(c.pending, b...)
+	}
+	return c, bufio.NewReadWriter(bufio.NewReaderSize(c, 16), rw.Writer), nil
+}
+
+// Flush implements http.Flusher.
+func (w *responseWriter) Flush() { http.NewResponseController(w.ResponseWriter).Flush() }
+
+// Unwrap lets http.ResponseController through.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

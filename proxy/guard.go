@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// reach is what the guard says of an address.
+type reach uint8
+
+const (
+	public     reach = iota
+	private          // RFC 1918, RFC 6598, RFC 4193
+	local            // loopback, link-local, unspecified: a sinkhole where a public name resolves to it
+	prohibited       // metadata services, multicast, our own listeners
+)
+
+var (
+	privateRanges = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+	localRanges   = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10")
+	// metadata answers credentials or configuration to whoever asks.
+	metadata        = prefixes("169.254.169.254/32", "168.63.129.16/32", "fd00:ec2::254/128")
+	prohibitedRange = prefixes("224.0.0.0/4", "240.0.0.0/4", "ff00::/8")
+	loopbackRanges  = prefixes("127.0.0.0/8", "::1/128")
+)
+
+func prefixes(list ...string) []netip.Prefix {
+	out := make([]netip.Prefix, len(list))
+	for i, s := range list {
+		out[i] = netip.MustParsePrefix(s)
+	}
+	return out
+}
+
+func within(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// guard decides which addresses the proxy dials. It holds in observe mode too:
+// the proxy must not become a way into the host or the cluster.
+type guard struct {
+	allowed        []netip.Prefix
+	privateAllowed bool
+
+	mu  sync.RWMutex
+	own []netip.AddrPort // our listeners; the unspecified address stands for every one of the host
+}
+
+// judge classes one address and port, as it would really be reached.
+func (g *guard) judge(to netip.AddrPort) reach {
+	a := embedded(to.Addr())
+	switch {
+	case g.ours(netip.AddrPortFrom(a, to.Port())):
+		return prohibited
+	case within(g.allowed, a):
+		return public
+	case within(metadata, a), within(prohibitedRange, a):
+		return prohibited
+	case within(localRanges, a):
+		return local
+	case within(privateRanges, a):
+		return private
+	}
+	return public
+}
+
+// embedded is the address that is really meant: an IPv4 address mapped,
+// translated (RFC 6052) or tunnelled (6to4) into IPv6 is judged as itself.
+func embedded(a netip.Addr) netip.Addr {
+	a = a.WithZone("").Unmap()
+	if !a.Is6() {
+		return a
+	}
+	b := a.As16()
+	switch {
+	case nat64.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:16]))
+	case sixToFour.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	case compatible.Contains(a) && b[12] != 0:
+		return netip.AddrFrom4([4]byte(b[12:16]))
+	}
+	return a
+}
+
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	compatible = netip.MustParsePrefix("::/96")
+)
+
+// listen adds a listener of ours.
+func (g *guard) listen(a netip.AddrPort) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !a.Addr().IsUnspecified() {
+		g.own = append(g.own, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+		return
+	}
+	g.own = append(g.own, a)
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return // the unspecified address and loopback are guarded all the same
+	}
+	for _, i := range addrs {
+		if p, err := netip.ParsePrefix(i.String()); err == nil {
+			g.own = append(g.own, netip.AddrPortFrom(p.Addr().Unmap(), a.Port()))
+		}
+	}
+}
+
+func (g *guard) ours(to netip.AddrPort) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, o := range g.own {
+		if o == to || o.Port() == to.Port() && o.Addr().IsUnspecified() && (to.Addr().IsLoopback() || to.Addr().IsUnspecified()) {
+			return true
+		}
+	}
+	return false
+}
+
+// dials says whether an address of that class is dialled for a destination that
+// is listed or not.
+func (g *guard) dials(r reach, listed bool) bool {
+	return r == public || r == private && (g.privateAllowed || listed)
+}
+
+// localName says whether a name means this host wherever it is resolved (RFC
+// 6761 section 6.3), so that a parent must not be asked for it either.
+func localName(n policy.Name) bool { return n.Within("localhost") }
+
+// privateLink says whether a chain of aliases goes through a private-link zone,
+// so that a private address is what the owner wanted.
+func privateLink(cnames []string) bool {
+	for _, c := range cnames {
+		if strings.Contains("."+c, ".privatelink.") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,199 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"strings"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/proxy/hello"
+)
+
+// recent is how fresh the last byte must be for a reset to count as one in the
+// middle of data; on an idle tunnel it is a normal end.
+const recent = 5 * time.Second
+
+// describe writes what the first bytes said, and the counts, into o.
+func (t *tunnel) describe(o *policy.Observation) {
+	o.BytesUp, o.BytesDown = t.up.bytes.Load(), t.down.bytes.Load()
+	if !t.answered.IsZero() {
+		since := o.Begun
+		if !t.first.IsZero() && t.first.Before(t.answered) {
+			since = t.first
+		}
+		o.FirstByteMS = t.answered.Sub(since).Milliseconds()
+	}
+	h := t.hello
+	if !t.parsed {
+		h = t.parser.Hello()
+	}
+	o.ALPN = h.ALPN
+	o.Protocol, o.SNIState = h.Protocol.String(), sniState(h)
+	switch {
+	case t.first.IsZero() && t.answered.IsZero():
+		o.Protocol, o.SNIState = "none", policy.SNINotTLS
+	case o.Protocol == "":
+		o.Protocol = "other"
+	}
+	o.TLSVersion = tlsVersion(t.shake.Version())
+	t.rename(o, h)
+}
+
+// tlsVersion is "1.2" for 0x0303, "" for 0.
+func tlsVersion(v uint16) string {
+	if v == 0 {
+		return ""
+	}
+	return strings.TrimPrefix(tls.VersionName(v), "TLS ")
+}
+
+func sniState(h hello.Hello) policy.SNIState {
+	switch {
+	case h.Protocol != hello.TLS:
+		return policy.SNINotTLS
+	case h.ECH:
+		return policy.SNIECH
+	case h.Reason == hello.None:
+		return policy.SNIPresent
+	case h.Reason == hello.NoName:
+		return policy.SNIAbsent
+	}
+	return policy.SNIUnparsed
+}
+
+// rename takes the server name, or the HTTP host, as what is judged where the
+// client asked for a bare address.
+func (t *tunnel) rename(o *policy.Observation, h hello.Hello) {
+	sni, err := policy.ParseName(h.ServerName)
+	o.SNI = h.ServerName
+	if err == nil {
+		o.SNI = sni.String()
+	}
+	if _, bare := t.name.Addr(); !bare {
+		return
+	}
+	if host, err2 := hostName(h.Host); err == nil {
+		t.p.name(o, sni, policy.FromSNI)
+	} else if err2 == nil {
+		t.p.name(o, host, policy.FromHost)
+	}
+}
+
+// hostName reads a Host field: a name, and perhaps a port.
+func hostName(s string) (policy.Name, error) {
+	if n, _, err := policy.ParseTarget(s); err == nil {
+		return n, nil
+	}
+	return policy.ParseName(s)
+}
+
+// conclude judges the tunnel from what went by so far.
+func (t *tunnel) conclude(o *policy.Observation) {
+	switch {
+	case t.barred:
+		return
+	case t.answeredInProtocol():
+		t.concludeAnswered(o)
+		return
+	}
+	var d detail
+	o.Verdict, d = t.unanswered()
+	note(o, d)
+	if o.Outcome != policy.Failed {
+		return
+	}
+	if t.route.suspect && (o.Error == policy.ConnectionTerminated || o.Error == policy.ConnectionReadTimeout) {
+		t.p.blameResolver(o)
+	}
+	if t.route.parent != nil && o.Confidence == policy.Certain {
+		o.Confidence = policy.Likely // it may have been the parent as well
+	}
+}
+
+// concludeAnswered judges a tunnel whose destination is reached beyond doubt: it
+// can still be cut in the middle of its data.
+func (t *tunnel) concludeAnswered(o *policy.Observation) {
+	o.Verdict = okVerdict
+	switch {
+	case t.ended == serverSide && t.how != closeFIN && t.quiet <= recent:
+		o.Verdict = failed(policy.StageData, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain)
+		note(o, detail{"close": t.how, "idle_ms": t.quiet.Milliseconds()})
+		if t.route.parent != nil {
+			o.Confidence = policy.Likely
+		}
+	case t.why != "":
+		o.Error, o.By = policy.ConnectionTerminated, policy.BySelf
+		note(o, detail{"why": t.why, "idle_ms": t.idle().Milliseconds()})
+	}
+}
+
+// unanswered judges a tunnel whose destination gave no answer in its protocol.
+func (t *tunnel) unanswered() (policy.Verdict, detail) {
+	if v, d := t.badAnswer(); v.Outcome != "" {
+		return v, d
+	}
+	stage := t.stage()
+	d := detail{}
+	if t.ended != nobody {
+		d["idle_ms"] = t.quiet.Milliseconds()
+	}
+	if t.why != "" {
+		d["why"] = t.why
+	}
+	switch {
+	case t.ended == serverSide:
+		d["close"] = t.how
+		return failed(stage, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain), d
+	case t.silence() >= t.p.limits.AnswerTimeout:
+		d["silent_ms"] = t.silence().Milliseconds()
+		return failed(stage, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Certain), d
+	}
+	if t.how != "" {
+		d["close"] = t.how
+	}
+	return abandoned(stage), d
+}
+
+// badAnswer judges an answer that says no by itself.
+func (t *tunnel) badAnswer() (policy.Verdict, detail) {
+	if !t.isTLS() {
+		return policy.Verdict{}, nil
+	}
+	d := detail{}
+	if name, ok := t.shake.Alert(); ok {
+		d["alert"] = name
+	}
+	switch t.shake.Stage() {
+	case hello.NotTLSReply:
+		r := t.reply.Reply()
+		for key, v := range map[string]string{"server": r.Server, "reply": r.Class} {
+			if v != "" {
+				d[key] = v
+			}
+		}
+		if r.Status != 0 {
+			d["status"], d["reply"] = r.Status, "http"
+		}
+		return failed(policy.StageHello, policy.NotTLSReply, policy.ByNetwork, policy.Certain), d
+	case hello.ServerAlert:
+		return failed(t.stage(), policy.TLSAlertReceived, policy.ByOrigin, policy.Likely), d
+	case hello.ClientAlert:
+		c := policy.Certain
+		if t.shake.ClientShort() {
+			d["alert"], c = "encrypted", policy.Likely
+		}
+		return failed(policy.StageHandshake, policy.TLSAlertReceived, policy.ByClient, c), d
+	}
+	return policy.Verdict{}, nil
+}
+
+// stage is how far a connection got that was not answered in its protocol.
+func (t *tunnel) stage() policy.Stage {
+	switch {
+	case t.first.IsZero():
+		return policy.StageConnect
+	case t.isTLS() && t.shake.Version() != 0:
+		return policy.StageHandshake
+	}
+	return policy.StageHello
+}

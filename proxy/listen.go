@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// doorway wraps accepted connections into doors.
+type doorway struct{ net.Listener }
+
+func (d doorway) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp := c.(*net.TCPConn)
+	tcp.SetKeepAlive(false)
+	return &door{TCPConn: tcp}, nil
+}
+
+// door is a client's connection as net/http sees it. net/http answers some
+// requests itself, before any handler (a CONNECT to a host with a zone, a header
+// too long); the door sees that answer go by and the request line that led to
+// it, so that those are recorded too.
+type door struct {
+	*net.TCPConn
+	p *Proxy
+
+	mu      sync.Mutex
+	claimed bool // a handler has the request
+	refused bool
+	n       int
+	head    [1024]byte // the beginning of the request
+}
+
+type doorKey struct{}
+
+func (p *Proxy) newServer() *http.Server {
+	return &http.Server{
+		Handler:                      http.HandlerFunc(p.handle),
+		ReadHeaderTimeout:            p.limits.HeaderTimeout,
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               p.limits.Header,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(p.log, "", 0),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			d := c.(*door)
+			d.p = p
+			return context.WithValue(ctx, doorKey{}, d)
+		},
+		ConnState: func(c net.Conn, s http.ConnState) {
+			switch d := c.(*door); s {
+			case http.StateIdle:
+				d.rearm()
+			case http.StateClosed:
+				d.closed()
+			}
+		},
+	}
+}
+
+// claim says that a handler has the request.
+func (d *door) claim() {
+	d.mu.Lock()
+	d.claimed = true
+	d.mu.Unlock()
+}
+
+// rearm waits for the next request on the same connection.
+func (d *door) rearm() {
+	d.mu.Lock()
+	d.claimed, d.n = false, 0
+	d.mu.Unlock()
+}
+
+func (d *door) Read(b []byte) (int, error) {
+	n, err := d.TCPConn.Read(b)
+	d.mu.Lock()
+	if !d.claimed {
+		d.n += copy(d.head[d.n:], b[:n])
+	}
+	d.mu.Unlock()
+	return n, err
+}
+
+func (d *door) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	first := !d.claimed && !d.refused
+	d.refused = d.refused || first
+	d.mu.Unlock()
+	if first {
+		d.refusal(b)
+	}
+	return d.TCPConn.Write(b)
+}
+
+// refusal records what net/http answered by itself, b being the answer.
+func (d *door) refusal(b []byte) {
+	code := 0
+	if f := bytes.Fields(b[:min(len(b), 64)]); len(f) > 1 {
+		code, _ = strconv.Atoi(string(f[1]))
+	}
+	o := d.observe()
+	fail(&o, denied(policy.HTTPRequestError), detail{"status": code, "why": "no request that HTTP allows"})
+	d.p.record(&o)
+}
+
+// closed records a request that ended before its header did.
+func (d *door) closed() {
+	d.mu.Lock()
+	partial := !d.claimed && !d.refused && d.n > 0
+	d.mu.Unlock()
+	if !partial {
+		return
+	}
+	o := d.observe()
+	fail(&o, abandoned(policy.StagePolicy), detail{"why": "the request's header did not end"})
+	d.p.record(&o)
+}
+
+// observe begins an observation from the request line, as far as there is one.
+func (d *door) observe() policy.Observation {
+	o := d.p.begin(policy.KindConnection, "connect", addrOf(d.RemoteAddr()))
+	o.Origin, o.Protocol, o.SNIState = policy.OriginClient, "none", policy.SNINotTLS
+	line, _, _ := bytes.Cut(d.head[:d.n], []byte("\n"))
+	f := strings.Fields(string(line))
+	if len(f) < 2 {
+		return o
+	}
+	if f[0] != http.MethodConnect {
+		o.Kind, o.Listener, o.Method = policy.KindRequest, "http", printable(f[0])
+		return o
+	}
+	d.p.asked(&o, f[1])
+	return o
+}
+
+// asked reads a CONNECT target into o: what is no host and port stays as text.
+func (p *Proxy) asked(o *policy.Observation, target string) (n policy.Name, listed bool, err error) {
+	n, o.Port, err = policy.ParseTarget(target)
+	if err != nil {
+		o.Asked = printable(target)
+		return n, false, err
+	}
+	o.Asked = n.String()
+	from := policy.FromAsked
+	if _, ok := n.Addr(); ok {
+		from = policy.FromAddress
+	}
+	return n, p.name(o, n, from), nil
+}
+
+func addrOf(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort()
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// probeTimeout is how long a handshake of our own may take.
+const probeTimeout = 10 * time.Second
+
+// maxProbes bounds how many hosts are probed in one run.
+const maxProbes = 1024
+
+// prober sees who signed a host's certificate, by one handshake of our own for
+// each host and port that a client reached. TLS 1.3 hides the certificate from
+// whoever only watches.
+type prober struct {
+	p     *Proxy
+	mode  ProbeMode
+	roots *x509.CertPool
+
+	mu   sync.Mutex
+	seen map[probeTarget]*probe
+}
+
+type probeTarget struct {
+	name policy.Name // dialled
+	port uint16
+	sni  string
+}
+
+// probe is what one handshake showed.
+type probe struct {
+	once    sync.Once
+	issuer  string // "" where no certificate was seen
+	spki    string // SHA-256 of the leaf's public key, hex
+	trusted bool   // signed by somebody the public trusts, for that name
+	why     string // why not
+}
+
+func newProber(p *Proxy, mode ProbeMode, roots *x509.CertPool) *prober {
+	if roots == nil {
+		mode = ProbeNever
+	}
+	return &prober{p: p, mode: mode, roots: roots, seen: map[probeTarget]*probe{}}
+}
+
+// wants says whether a tunnel's certificate is worth a handshake: the client
+// refused it, or the endpoint must not be inspected and answered.
+func (b *prober) wants(o *policy.Observation, sensitive bool) bool {
+	refused := o.Error == policy.TLSAlertReceived && o.By == policy.ByClient
+	answered := o.Outcome == policy.OK && o.Protocol == "tls"
+	switch b.mode {
+	case ProbeSuspect:
+		return refused || answered && sensitive
+	case ProbeAlways:
+		return refused || answered
+	}
+	return false
+}
+
+// look returns what the handshake with the target showed, making it when it was
+// not made yet; nil where none is to be made.
+func (b *prober) look(t probeTarget) *probe {
+	b.mu.Lock()
+	one, ok := b.seen[t]
+	if !ok && len(b.seen) < maxProbes && b.p.life.Err() == nil {
+		one = &probe{}
+		b.seen[t] = one
+	}
+	b.mu.Unlock()
+	if one != nil {
+		one.once.Do(func() { b.shake(t, one) })
+	}
+	return one
+}
+
+// shake makes the handshake, and its record.
+func (b *prober) shake(t probeTarget, into *probe) {
+	o := b.p.begin(policy.KindConnection, "connect", addrOf(nil))
+	o.Origin, o.Asked, o.Port, o.Protocol, o.SNI = policy.OriginProbe, t.name.String(), t.port, "tls", t.sni
+	o.SNIState = policy.SNIPresent
+	listed := b.p.name(&o, t.name, policy.FromAsked)
+	defer b.p.record(&o)
+	r := b.p.open(&o, t.name, t.port, listed, false)
+	if r.conn == nil {
+		return
+	}
+	defer r.conn.Close()
+	ctx, cancel := context.WithTimeout(b.p.life, probeTimeout)
+	defer cancel()
+	c := tls.Client(&claimed{TCPConn: r.conn, pending: r.pending}, &tls.Config{
+		ServerName: t.sni, InsecureSkipVerify: true, // the certificate is looked at, nothing is sent
+		NextProtos: []string{"h2", "http/1.1"},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			b.judge(s, t.sni, into)
+			return nil
+		},
+	})
+	if err := c.HandshakeContext(ctx); err != nil && into.issuer == "" {
+		fail(&o, failed(policy.StageHandshake, policy.ConnectionTerminated, policy.ByNetwork, policy.Guess), detail{"close": ending(err)})
+		return
+	}
+	o.Verdict = okVerdict
+	o.TLSVersion = tlsVersion(c.ConnectionState().Version)
+	into.note(&o)
+	note(&o, detail{"trusted": into.trusted})
+}
+
+// judge verifies a chain for the name against the public's roots.
+func (b *prober) judge(s tls.ConnectionState, name string, into *probe) {
+	leaf := s.PeerCertificates[0]
+	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	into.issuer, into.spki = printable(leaf.Issuer.String()), hex.EncodeToString(sum[:])
+	between := x509.NewCertPool()
+	for _, c := range s.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: b.roots, Intermediates: between, DNSName: name})
+	into.trusted = err == nil
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		into.why = "unknown_authority"
+	case errors.As(err, &host):
+		into.why = "other_name"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		into.why = "expired"
+	case err != nil:
+		into.why = "invalid"
+	}
+}
+
+// note writes the evidence into o.
+func (r *probe) note(o *policy.Observation) {
+	note(o, detail{"issuer": r.issuer, "spki_sha256": r.spki})
+	if r.why != "" {
+		note(o, detail{"certificate": r.why})
+	}
+}
+
+// inspect completes a tunnel's verdict by who signed the certificate.
+func (t *tunnel) inspect() {
+	o := &t.o
+	if t.barred || o.Origin != policy.OriginClient || !t.p.prober.wants(o, t.sensitive()) {
+		return
+	}
+	sni := o.SNI
+	if sni == "" {
+		sni = t.name.String()
+	}
+	seen := t.p.prober.look(probeTarget{t.name, o.Port, sni})
+	switch {
+	case seen == nil || seen.issuer == "":
+	case o.Outcome == policy.OK && !seen.trusted:
+		seen.note(o)
+	case o.Outcome == policy.OK:
+	case seen.trusted:
+		seen.note(o)
+		note(o, detail{"trusted": true})
+	case seen.why == "unknown_authority":
+		o.Error, o.By = policy.TLSIntercepted, policy.ByNetwork
+		seen.note(o)
+	default:
+		seen.note(o)
+	}
+}
+
+// sensitive says whether an endpoint met must not be inspected.
+func (t *tunnel) sensitive() bool {
+	n, err := policy.ParseName(t.o.Name)
+	if err != nil {
+		return false
+	}
+	for _, e := range t.p.index.Best(nil, n, t.o.Port) {
+		if e.Requirement.Wants(policy.NeedNoTLSInspection) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// Proxy is a forward proxy. It is made by New; its methods may be called by
+// several goroutines at once.
+type Proxy struct {
+	index   *policy.Index
+	enforce bool
+	resolve func(context.Context, policy.Name) policy.Resolution
+	parent  func(*url.URL) (*url.URL, error)
+	sink    policy.Sink
+	clients []netip.Prefix
+	guard   guard
+	canary  policy.Name
+	limits  Limits
+	log     zerolog.Logger
+	prober  *prober
+
+	server    *http.Server
+	transport *http.Transport
+
+	session string // tells our connections from those of another run
+	serial  atomic.Uint64
+
+	front http.Handler
+
+	life   context.Context // ends when what is open is cut
+	cutAll context.CancelFunc
+	active sync.WaitGroup // handlers, tunnels: whoever still has a record to make
+
+	mu       sync.Mutex
+	tunnels  map[*tunnel]struct{}
+	count    int
+	byClient map[netip.Addr]int
+}
+
+// New makes a Proxy; c's zero fields have their documented defaults.
+func New(c Config) *Proxy {
+	p := &Proxy{
+		index: c.Index, enforce: c.Enforce, resolve: c.Resolve, parent: c.Parent, sink: c.Sink,
+		clients: c.Clients, canary: c.Canary, log: c.Log,
+		guard:    guard{allowed: c.Allowed, privateAllowed: c.PrivateAllowed},
+		limits:   c.Limits.or(DefaultLimits(1024)),
+		session:  strconv.FormatUint(rand.Uint64(), 36),
+		tunnels:  map[*tunnel]struct{}{},
+		byClient: map[netip.Addr]int{},
+	}
+	if p.clients == nil {
+		p.clients = loopbackRanges
+	}
+	p.life, p.cutAll = context.WithCancel(context.Background())
+	p.prober = newProber(p, c.Probe, c.Roots)
+	p.transport = p.newTransport()
+	p.front = p.frontend()
+	p.server = p.newServer()
+	return p
+}
+
+// Serve accepts on l, which it closes at the end, until Shutdown; then it
+// returns nil. It may be called for several listeners. Clients beyond the first
+// must be named (Config.Clients) where l is not on loopback: cmd sees to that.
+func (p *Proxy) Serve(l net.Listener) error {
+	a, err := netip.ParseAddrPort(l.Addr().String())
+	if err != nil {
+		return fmt.Errorf("listen on %q: %w", l.Addr(), err)
+	}
+	p.guard.listen(a)
+	if err := p.server.Serve(doorway{l}); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops accepting, waits for what is open until the context ends, then
+// cuts it. When it returns, every connection has its record.
+func (p *Proxy) Shutdown(ctx context.Context) {
+	stop := context.AfterFunc(ctx, p.cut)
+	defer stop()
+	if p.server.Shutdown(ctx) != nil {
+		p.server.Close()
+	}
+	p.active.Wait()
+	p.cutAll()
+}
+
+// cut ends all tunnels, and all ways that are still being opened.
+func (p *Proxy) cut() {
+	p.cutAll()
+	p.mu.Lock()
+	all := slices.Collect(maps.Keys(p.tunnels))
+	p.mu.Unlock()
+	for _, t := range all {
+		t.cut("drain")
+	}
+}
+
+// enter counts a connection of client, or says that a limit is reached.
+func (p *Proxy) enter(client netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count >= p.limits.Tunnels || p.byClient[client] >= p.limits.ClientTunnels {
+		return false
+	}
+	p.count++
+	p.byClient[client]++
+	return true
+}
+
+func (p *Proxy) leave(client netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count--
+	if p.byClient[client]--; p.byClient[client] == 0 {
+		delete(p.byClient, client)
+	}
+}
+
+// track and untrack keep the tunnels that cut can reach.
+func (p *Proxy) track(t *tunnel) {
+	p.mu.Lock()
+	p.tunnels[t] = struct{}{}
+	p.mu.Unlock()
+	if p.life.Err() != nil {
+		t.cut("drain")
+	}
+}
+
+func (p *Proxy) untrack(t *tunnel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.tunnels, t)
+}
+
+// admits says whether a client may use the proxy at all.
+func (p *Proxy) admits(client netip.AddrPort) bool {
+	return within(p.clients, client.Addr().Unmap())
+}
+
+// begin starts the observation of what client asked of a listener.
+func (p *Proxy) begin(kind policy.Kind, listener string, client netip.AddrPort) policy.Observation {
+	return policy.Observation{
+		Kind: kind, Begun: time.Now(), Origin: policy.OriginClient, Listener: listener,
+		ID:     p.session + "-" + strconv.FormatUint(p.serial.Add(1), 10),
+		Client: netip.AddrPortFrom(client.Addr().Unmap(), client.Port()),
+	}
+}
+
+// name sets the judged name and decides by the catalogs; listed says whether
+// they have it.
+func (p *Proxy) name(o *policy.Observation, n policy.Name, from policy.NameFrom) (listed bool) {
+	o.Name, o.NameFrom = n.String(), from
+	var room [8]*policy.Endpoint
+	found := p.index.Best(room[:0], n, o.Port)
+	o.Matches = nil
+	for _, e := range found {
+		o.Matches = append(o.Matches, e.Match())
+	}
+	listed = len(found) > 0
+	o.WouldDeny = !listed && !p.enforce
+	return listed
+}
+
+// record hands o to the ledger. What the sink refuses it counts itself.
+func (p *Proxy) record(o *policy.Observation) {
+	o.Decision = policy.Allow
+	if o.Outcome == policy.Denied {
+		o.Decision, o.WouldDeny = policy.Deny, false
+	}
+	o.DurationMS = time.Since(o.Begun).Milliseconds()
+	if err := p.sink(o); err != nil {
+		p.log.Debug().Err(err).Str("id", o.ID).Msg("observation not recorded")
+	}
+}
+
+// via names us in the Via field of what goes to a parent, so that a request that
+// comes back is known (RFC 9110 section 7.6.3).
+func (p *Proxy) via() string { return "1.1 egressaudit-" + p.session }

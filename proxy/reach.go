@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"context"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// route is the way to a destination, as far as it got: its conn is nil where it
+// failed, and then the observation has the verdict.
+type route struct {
+	conn    *net.TCPConn
+	parent  *url.URL // nil: direct
+	pending []byte   // what the destination sent together with the parent's answer
+	suspect bool     // a private answer without a private link: a sinkhole, if nothing answers there
+}
+
+// open finds the way to name and port and goes it: parent or resolve, guard,
+// connect. plain is for absolute-form HTTP, where a parent is not asked for a
+// tunnel. It writes what it finds into o, and does not end early when the
+// client leaves: a cause that hides behind an impatient client is still wanted.
+func (p *Proxy) open(o *policy.Observation, name policy.Name, port uint16, listed, plain bool) route {
+	r := p.find(o, name, port, listed, plain)
+	if r.conn == nil && p.life.Err() != nil && o.Outcome == policy.Failed {
+		o.Verdict = abandoned(o.Stage) // it was us who had no time left
+		o.By = policy.BySelf
+		note(o, detail{"why": "drain"})
+	}
+	return r
+}
+
+func (p *Proxy) find(o *policy.Observation, name policy.Name, port uint16, listed, plain bool) route {
+	parent, err := p.parentFor(name, port, plain)
+	if err != nil {
+		return fail(o, failed(policy.StageParent, policy.ProxyInternalError, policy.BySelf, policy.Certain), detail{"parent": err.Error()})
+	}
+	addr, literal := name.Addr()
+	switch {
+	case parent != nil && localName(name), literal && !p.guard.dials(p.guard.judge(netip.AddrPortFrom(addr, port)), listed):
+		return fail(o, denied(policy.DestinationProhibited), nil)
+	case parent != nil:
+		return p.openParent(o, parent, policy.JoinPort(name.String(), port), plain)
+	case literal:
+		return p.dialAny(o, policy.StageConnect, []netip.AddrPort{netip.AddrPortFrom(addr, port)}, true)
+	}
+	return p.openDirect(o, name, port, listed)
+}
+
+// openDirect resolves name once, and dials only addresses that the guard has
+// seen.
+func (p *Proxy) openDirect(o *policy.Observation, name policy.Name, port uint16, listed bool) route {
+	res := p.lookUp(o, name)
+	if len(res.Addrs) == 0 {
+		v, d := resolveVerdict(res)
+		return fail(o, v, d)
+	}
+	var to []netip.AddrPort
+	worst, allPrivate := public, true
+	for _, a := range res.Addrs {
+		ap := netip.AddrPortFrom(a, port)
+		r := p.guard.judge(ap)
+		if p.guard.dials(r, listed) {
+			to = append(to, ap)
+			allPrivate = allPrivate && r == private
+		}
+		worst = max(worst, r)
+	}
+	if len(to) == 0 {
+		d := detail{"addresses": texts(res.Addrs), "resolver": res.Upstream}
+		if listed && worst == local {
+			return fail(o, failed(policy.StageResolve, policy.DNSSinkhole, policy.ByResolver, policy.Certain), d)
+		}
+		return fail(o, denied(policy.DestinationProhibited), d)
+	}
+	linked := privateLink(res.CNAMEs)
+	r := p.dialAny(o, policy.StageConnect, to, true)
+	r.suspect = allPrivate && listed && !linked
+	if allPrivate && linked {
+		note(o, detail{"private_link": true})
+	}
+	if r.suspect && r.conn == nil {
+		p.blameResolver(o)
+	}
+	return r
+}
+
+// blameResolver turns the failure at a private address, which a listed public
+// name resolved to, into what it most likely is.
+func (p *Proxy) blameResolver(o *policy.Observation) {
+	note(o, detail{"then": string(o.Error), "addresses": []string{o.Address.Addr().String()}})
+	o.Verdict = failed(policy.StageResolve, policy.DNSSinkhole, policy.ByResolver, policy.Likely)
+}
+
+func (p *Proxy) lookUp(o *policy.Observation, name policy.Name) policy.Resolution {
+	begun := time.Now()
+	res := p.resolve(p.life, name)
+	o.ResolveMS += time.Since(begun).Milliseconds()
+	return res
+}
+
+// openParent connects to the parent and, for a tunnel, asks it for one.
+func (p *Proxy) openParent(o *policy.Observation, parent *url.URL, target string, plain bool) route {
+	to, res, err := p.parentAddrs(o, parent)
+	switch {
+	case err != nil:
+		return fail(o, failed(policy.StageParent, policy.ProxyInternalError, policy.BySelf, policy.Certain), detail{"parent": err.Error()})
+	case len(to) == 0:
+		v, d := resolveVerdict(res)
+		v.Stage = policy.StageParent
+		return fail(o, v, d)
+	}
+	r := p.dialAny(o, policy.StageParent, to, false)
+	r.parent = parent
+	if r.conn == nil || plain {
+		return r
+	}
+	begun := time.Now()
+	var v policy.Verdict
+	var d detail
+	r.pending, v, d = p.tunnelThrough(r.conn, parent, target)
+	o.ConnectMS += time.Since(begun).Milliseconds()
+	if v.Outcome != "" {
+		r.conn.Close()
+		return fail(o, v, d)
+	}
+	return r
+}
+
+func (p *Proxy) parentAddrs(o *policy.Observation, parent *url.URL) ([]netip.AddrPort, policy.Resolution, error) {
+	host, err := policy.ParseName(parent.Hostname())
+	if err != nil {
+		return nil, policy.Resolution{}, err
+	}
+	port := parentPort(parent)
+	if a, ok := host.Addr(); ok {
+		return []netip.AddrPort{netip.AddrPortFrom(a, port)}, policy.Resolution{}, nil
+	}
+	res := p.lookUp(o, host)
+	to := make([]netip.AddrPort, len(res.Addrs))
+	for i, a := range res.Addrs {
+		to[i] = netip.AddrPortFrom(a, port)
+	}
+	return to, res, nil
+}
+
+// dialAny dials, within the connect timeout in all.
+func (p *Proxy) dialAny(o *policy.Observation, stage policy.Stage, to []netip.AddrPort, guarded bool) route {
+	ctx, cancel := context.WithTimeout(p.life, p.limits.ConnectTimeout)
+	defer cancel()
+	begun := time.Now()
+	won, lost := p.race(ctx, to, guarded)
+	o.ConnectMS += time.Since(begun).Milliseconds()
+	if won.conn == nil {
+		v, of, d := dialVerdict(stage, lost)
+		o.Address = of.to
+		return fail(o, v, d)
+	}
+	o.Address = won.to
+	if len(lost) > 0 {
+		note(o, detail{"attempts": attempts(lost)})
+	}
+	return route{conn: won.conn}
+}
+
+// parentFor asks which parent leads to the destination, nil for none.
+func (p *Proxy) parentFor(name policy.Name, port uint16, plain bool) (*url.URL, error) {
+	if p.parent == nil {
+		return nil, nil
+	}
+	u := url.URL{Scheme: "https", Host: policy.JoinPort(name.String(), port)}
+	if plain {
+		u.Scheme = "http"
+	}
+	return p.parent(&u)
+}
+
+// fail writes a verdict and its evidence into o.
+func fail(o *policy.Observation, v policy.Verdict, d detail) route {
+	o.Verdict = v
+	note(o, d)
+	return route{}
+}
+
+// note adds evidence to o.
+func note(o *policy.Observation, d detail) {
+	if len(d) == 0 {
+		return
+	}
+	if o.Detail == nil {
+		o.Detail = make(map[string]any, len(d))
+	}
+	maps.Copy(o.Detail, d)
+}
+
+func texts(addrs []netip.Addr) []string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.String()
+	}
+	return out
+}

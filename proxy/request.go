@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// handle is the first of ours to see a request that net/http let through.
+func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
+	d := r.Context().Value(doorKey{}).(*door)
+	p.active.Add(1)
+	defer p.active.Done()
+	d.claim()
+	p.front.ServeHTTP(&responseWriter{w, d}, r)
+}
+
+// request is one absolute-form request on its way through.
+type request struct {
+	p     *Proxy
+	o     policy.Observation
+	route route
+	once  sync.Once
+	sent  time.Time
+	up    *counter
+	leave func()
+
+	firstByte atomic.Int64 // milliseconds; net/http's goroutine says it
+}
+
+type routeKey struct{}
+
+// newTransport makes what carries absolute-form requests. Each request has a
+// connection of its own, opened before: an attempt is never hidden behind a
+// retry, and what the destination answered is what the client gets.
+func (p *Proxy) newTransport() *http.Transport {
+	return &http.Transport{
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: int64(p.limits.Header),
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			return r.Context().Value(routeKey{}).(*request).route.parent, nil
+		},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return ctx.Value(routeKey{}).(*request).route.conn, nil
+		},
+	}
+}
+
+// roundTrip owns one absolute-form request from here to its record, which is
+// made when the answer's body has ended. It always returns a response: the
+// destination's, or ours about why there is none.
+func (p *Proxy) roundTrip(r *http.Request) *http.Response {
+	d := r.Context().Value(doorKey{}).(*door)
+	x := &request{p: p, o: p.begin(policy.KindRequest, "http", addrOf(d.RemoteAddr())), leave: func() {}}
+	x.o.Protocol, x.o.SNIState, x.o.Method = "http", policy.SNINotTLS, printable(r.Method)
+	name, err := p.askedURL(&x.o, r.URL)
+	listed := err == nil && len(x.o.Matches) > 0
+	if err == nil && name.Within(canaryDomain) {
+		x.o.Origin = policy.OriginCanary
+	}
+	if v, why := p.refusal(&x.o, name, listed, p.looped(r.Header), err); v.Outcome != "" {
+		fail(&x.o, v, why)
+		return x.refuse(r)
+	}
+	from := x.o.Client.Addr()
+	if !p.enter(from) {
+		fail(&x.o, denied(policy.ConnectionLimitReached), nil)
+		return x.refuse(r)
+	}
+	x.leave = func() { p.leave(from) }
+	stop := x.watchClient(r.Context())
+	x.route = p.open(&x.o, name, x.o.Port, listed, true)
+	stop()
+	if x.route.conn == nil {
+		return x.refuse(r)
+	}
+	return x.forward(r)
+}
+
+// askedURL reads the target of an absolute-form request into o.
+func (p *Proxy) askedURL(o *policy.Observation, u *url.URL) (policy.Name, error) {
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	o.Asked, o.Host = printable(u.Hostname()), printable(u.Host)
+	if u.Scheme != "http" {
+		return policy.Name{}, fmt.Errorf("%q is not forwarded in absolute form, only http is: use CONNECT", u.Scheme)
+	}
+	if u.User != nil {
+		return policy.Name{}, errors.New("user information does not belong into a request's target")
+	}
+	host := u.Hostname()
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	n, number, err := policy.ParseTarget(host + ":" + port)
+	if err != nil {
+		return n, err
+	}
+	o.Asked, o.Port = n.String(), number
+	from := policy.FromAsked
+	if _, ok := n.Addr(); ok {
+		from = policy.FromAddress
+	}
+	p.name(o, n, from)
+	return n, nil
+}
+
+// watchClient notes when the client leaves while the way is still being opened.
+func (x *request) watchClient(ctx context.Context) (stop func()) {
+	var mu sync.Mutex
+	var after time.Duration
+	undo := context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		after = time.Since(x.o.Begun)
+	})
+	return func() {
+		undo()
+		mu.Lock()
+		defer mu.Unlock()
+		if after > 0 {
+			note(&x.o, detail{"client_left_ms": after.Milliseconds()})
+		}
+	}
+}
+
+// forward sends the request on its connection and hands back the answer, with
+// its body watched.
+func (x *request) forward(r *http.Request) *http.Response {
+	trace := &httptrace.ClientTrace{GotFirstResponseByte: func() {
+		if !x.sent.IsZero() {
+			x.firstByte.Store(time.Since(x.sent).Milliseconds())
+		}
+	}}
+	ctx := httptrace.WithClientTrace(context.WithValue(r.Context(), routeKey{}, x), trace)
+	out := r.Clone(ctx)
+	out.Close = false
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header.Set("User-Agent", "") // else net/http would add its own
+	}
+	if x.route.parent != nil {
+		out.Header.Add("Via", x.p.via())
+	}
+	x.up = &counter{ReadCloser: out.Body}
+	if out.Body != nil && out.Body != http.NoBody {
+		out.Body = x.up
+	}
+	x.sent = time.Now()
+	watch := time.AfterFunc(x.p.limits.AnswerTimeout, x.recordSilence)
+	resp, err := x.p.transport.RoundTrip(out)
+	watch.Stop()
+	if err != nil {
+		x.route.conn.Close()
+		x.unanswered(err, r.Context().Err() != nil)
+		return x.refuse(r)
+	}
+	x.o.Status = resp.StatusCode
+	x.answered(resp)
+	body := &watched{ReadCloser: resp.Body, x: x, wanted: resp.ContentLength}
+	resp.Body = body
+	if rw, ok := body.ReadCloser.(io.ReadWriteCloser); ok {
+		resp.Body = &upgraded{watched: body, w: rw}
+	}
+	return resp
+}
+
+// recordSilence makes an interim record of a destination that owes an answer.
+func (x *request) recordSilence() {
+	o := x.o
+	o.Detail = nil
+	o.Verdict = failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence())
+	o.Open = true
+	x.p.record(&o)
+}
+
+// confidence is likely at most behind a parent, for it may have been that.
+func (x *request) confidence() policy.Confidence {
+	if x.route.parent != nil {
+		return policy.Likely
+	}
+	return policy.Certain
+}
+
+// unanswered judges a request without an answer that HTTP allows.
+func (x *request) unanswered(err error, clientLeft bool) {
+	silent := time.Since(x.sent)
+	switch how := ending(err); {
+	case clientLeft && silent < x.p.limits.AnswerTimeout:
+		x.o.Verdict = abandoned(policy.StageHello)
+	case clientLeft:
+		fail(&x.o, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence()), detail{"silent_ms": silent.Milliseconds()})
+	case how == closeFIN || how == closeRST || strings.Contains(err.Error(), "server closed"):
+		fail(&x.o, failed(policy.StageHello, policy.ConnectionTerminated, policy.ByNetwork, x.confidence()), detail{"close": how})
+	default:
+		fail(&x.o, failed(policy.StageHello, policy.HTTPProtocolError, policy.ByNetwork, x.confidence()), nil)
+	}
+	if x.route.suspect {
+		x.p.blameResolver(&x.o)
+	}
+}
+
+// answered judges an answer by its header.
+func (x *request) answered(resp *http.Response) {
+	if x.route.parent != nil {
+		if v, d := parentPage(resp); v.Outcome != "" {
+			fail(&x.o, v, d)
+			return
+		}
+	}
+	if c, d := x.p.blockPage(resp, x.o.Name); c != "" {
+		fail(&x.o, failed(policy.StageData, policy.HTTPBlockPage, policy.ByNetwork, c), d)
+		return
+	}
+	x.o.Verdict = okVerdict
+}
+
+// refuse makes our own response about why there is none.
+func (x *request) refuse(r *http.Request) *http.Response {
+	code := status(x.o.Verdict)
+	x.o.Status = code
+	x.finish()
+	body := fmt.Sprintf("egressaudit: %s: %s at stage %s, by %s%s\n", x.o.Host, x.o.Error, x.o.Stage, x.o.By, evidence(x.o.Detail))
+	return &http.Response{
+		StatusCode: code, ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{
+			"Proxy-Status": {proxyStatus(&x.o)}, "Content-Type": {"text/plain"},
+			"Content-Length": {strconv.Itoa(len(body))}, "Connection": {"close"},
+		},
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(strings.NewReader(body)),
+	}
+}
+
+// finish makes the request's one record.
+func (x *request) finish() {
+	x.once.Do(func() {
+		if x.up != nil {
+			x.o.BytesUp = x.up.n.Load()
+		}
+		x.o.FirstByteMS = x.firstByte.Load()
+		x.p.record(&x.o)
+		x.leave()
+	})
+}
+
+// serveOrigin answers what is neither CONNECT nor absolute-form: somebody takes
+// the proxy for a web server.
+func (p *Proxy) serveOrigin(w http.ResponseWriter, r *http.Request) {
+	d := r.Context().Value(doorKey{}).(*door)
+	o := p.begin(policy.KindRequest, "http", addrOf(d.RemoteAddr()))
+	o.Protocol, o.SNIState, o.Method, o.Host = "http", policy.SNINotTLS, printable(r.Method), printable(r.Host)
+	o.Status = http.StatusBadRequest
+	fail(&o, denied(policy.HTTPRequestError), detail{"why": "neither CONNECT nor an absolute-form target"})
+	p.record(&o)
+	w.Header().Set("Proxy-Status", proxyStatus(&o))
+	http.Error(w, "egressaudit is a forward proxy: set HTTPS_PROXY and HTTP_PROXY to this address, do not browse to it", http.StatusBadRequest)
+}

@@ -1,0 +1,314 @@
+package proxy
+
+import (
+	"maps"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/proxy/hello"
+)
+
+// interimAfter is how long a connection may live without a record of its own.
+const interimAfter = 10 * time.Second
+
+// tunnel carries one connection, and learns from its first bytes what became of
+// it. Once that is decided it only counts.
+type tunnel struct {
+	p        *Proxy
+	client   *net.TCPConn
+	route    route
+	name     policy.Name // asked for
+	up, down flow
+	alarm    *time.Timer
+	active   atomic.Int64 // when the last byte went by, Unix nanoseconds
+	decided  atomic.Bool  // no more bytes need to be looked at
+
+	mu       sync.Mutex // guards what follows
+	o        policy.Observation
+	first    time.Time // the client's first bytes
+	answered time.Time // the destination's first bytes
+	progress time.Time // the destination's last bytes before it was decided
+	parser   hello.Parser
+	parsed   bool
+	hello    hello.Hello
+	shake    hello.Handshake
+	reply    hello.ReplyParser
+	ended    side          // who ended first
+	how      string        // and how: fin, rst, timeout, error
+	quiet    time.Duration // how long nothing had gone by then
+	why      string        // we cut it: idle, drain
+	silent   bool          // its silence was recorded
+	interim  bool          // its success was recorded
+	barred   bool          // denied by its server name: o has the verdict
+}
+
+// side is one end of a tunnel.
+type side uint8
+
+const (
+	nobody side = iota
+	clientSide
+	serverSide
+)
+
+// carry answers the client and runs both directions until both have ended.
+func (t *tunnel) carry(pending []byte) {
+	server := t.route.conn
+	defer server.Close()
+	defer t.client.Close()
+	t.touch()
+	t.alarm = time.AfterFunc(t.p.limits.AnswerTimeout, t.tick)
+	t.p.track(t)
+	defer t.p.untrack(t)
+	t.up = flow{tunnel: t, src: t.client, dst: server, from: clientSide}
+	t.down = flow{tunnel: t, src: server, dst: t.client, from: serverSide}
+	if _, err := t.client.Write([]byte(established)); err != nil {
+		t.over(clientSide, ending(err))
+		return
+	}
+	beyond := t.route.pending
+	t.route.pending = nil
+	var done sync.WaitGroup
+	done.Add(1)
+	go func() {
+		defer done.Done()
+		t.down.run(beyond)
+	}()
+	if pending, ok := t.hold(pending); ok {
+		t.up.run(pending)
+	}
+	done.Wait()
+}
+
+// end makes the tunnel's one record.
+func (t *tunnel) end() {
+	t.client.Close()
+	if t.alarm != nil {
+		t.alarm.Stop()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.route.conn != nil {
+		t.parser.End(hello.Truncated)
+		t.describe(&t.o)
+		t.conclude(&t.o)
+		t.inspect()
+	}
+	t.p.record(&t.o)
+}
+
+// touch notes that a byte went by.
+func (t *tunnel) touch() { t.active.Store(time.Now().UnixNano()) }
+
+// idle is how long nothing has gone by.
+func (t *tunnel) idle() time.Duration { return time.Duration(time.Now().UnixNano() - t.active.Load()) }
+
+// saw looks at bytes before they are passed on.
+func (t *tunnel) saw(from side, b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if from == clientSide {
+		t.sawClient(b)
+	} else {
+		t.sawServer(b)
+	}
+	t.decided.Store(!t.undecided())
+}
+
+func (t *tunnel) sawClient(b []byte) {
+	if t.first.IsZero() {
+		t.first = time.Now()
+	}
+	if !t.parsed && t.parser.Feed(b) {
+		t.parsed = true
+		t.hello = t.parser.Hello()
+		t.shake.EarlyData = t.hello.EarlyData
+	}
+	if t.maybeTLS() {
+		t.shake.Client(b)
+	}
+}
+
+func (t *tunnel) sawServer(b []byte) {
+	t.progress = time.Now()
+	if t.answered.IsZero() {
+		t.answered = t.progress
+	}
+	if t.first.IsZero() {
+		return // a server-first protocol has answered
+	}
+	if t.maybeTLS() {
+		t.shake.Server(b)
+	}
+	if !t.isTLS() || t.shake.Stage() == hello.NotTLSReply {
+		t.reply.Feed(b)
+	}
+}
+
+// maybeTLS says that the client's first bytes are TLS as far as they go.
+func (t *tunnel) maybeTLS() bool { return !t.parsed || t.isTLS() }
+
+func (t *tunnel) isTLS() bool { return t.parsed && t.hello.Protocol == hello.TLS }
+
+func (t *tunnel) isHTTP() bool { return t.parsed && t.hello.Protocol == hello.HTTP }
+
+// undecided says whether the next bytes can still change the verdict.
+func (t *tunnel) undecided() bool {
+	switch {
+	case t.isTLS():
+		return !t.shake.Decided()
+	case t.answered.IsZero():
+		return true
+	case t.isHTTP():
+		return t.reply.Reply().Protocol == hello.Undecided
+	}
+	return !t.parsed && !t.first.IsZero()
+}
+
+// answeredInProtocol says whether the destination is reached beyond doubt: ok.
+func (t *tunnel) answeredInProtocol() bool {
+	switch {
+	case t.isTLS():
+		return t.shake.Stage() == hello.Finished
+	case t.isHTTP():
+		return t.reply.Reply().Protocol == hello.HTTP
+	}
+	return !t.answered.IsZero()
+}
+
+// over notes who ended first, and how.
+func (t *tunnel) over(who side, how string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended == nobody && t.why == "" && how != "" {
+		t.ended, t.how, t.quiet = who, how, t.idle()
+	}
+}
+
+// cut ends the tunnel from our side.
+func (t *tunnel) cut(why string) {
+	t.mu.Lock()
+	if t.why == "" && t.ended == nobody {
+		t.why = why
+	}
+	t.mu.Unlock()
+	t.client.Close()
+	if t.route.conn != nil {
+		t.route.conn.Close()
+	}
+}
+
+// tick runs when something may be due: the record of a silence or of a long
+// life, or the end of an idle tunnel.
+func (t *tunnel) tick() {
+	if t.idle() >= t.p.limits.IdleTimeout {
+		t.cut("idle")
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := t.p.limits.AnswerTimeout
+	switch ok := t.answeredInProtocol(); {
+	case ok && t.interim:
+		next = t.p.limits.IdleTimeout - t.idle()
+	case ok && time.Since(t.o.Begun) >= interimAfter:
+		t.interim = true
+		t.recordOpen()
+	case ok:
+		next = interimAfter - time.Since(t.o.Begun)
+	case !t.silent && t.silence() >= t.p.limits.AnswerTimeout:
+		t.silent = true
+		t.recordOpen()
+	case !t.silent && t.silence() > 0:
+		next = t.p.limits.AnswerTimeout - t.silence()
+	}
+	t.alarm.Reset(max(next, time.Millisecond))
+}
+
+// silence is how long the destination has owed an answer.
+func (t *tunnel) silence() time.Duration {
+	switch {
+	case t.first.IsZero(), t.answeredInProtocol(), t.isTLS() && t.shake.Decided():
+		return 0
+	case !t.progress.IsZero():
+		return time.Since(t.progress)
+	}
+	return time.Since(t.first)
+}
+
+// recordOpen makes an interim record; the closing one has the same ID.
+func (t *tunnel) recordOpen() {
+	o := t.o
+	o.Detail = maps.Clone(t.o.Detail)
+	t.describe(&o)
+	t.conclude(&o)
+	o.Open = true
+	t.p.record(&o)
+}
+
+// slowOpen is after how long somebody looks whether the client is still there.
+const slowOpen = 50 * time.Millisecond
+
+// watchClient notes when the client leaves while the way is still being opened.
+// The func it returns ends that.
+func (t *tunnel) watchClient() (stop func()) {
+	gone := make(chan time.Duration, 1)
+	begun := t.o.Begun
+	timer := time.AfterFunc(slowOpen, func() {
+		defer close(gone)
+		if left(t.client) {
+			gone <- time.Since(begun)
+		}
+	})
+	return func() {
+		if timer.Stop() {
+			return
+		}
+		t.client.SetReadDeadline(time.Unix(1, 0)) // ends left
+		if after, ok := <-gone; ok {
+			note(&t.o, detail{"client_left_ms": after.Milliseconds()})
+		}
+		t.client.SetReadDeadline(time.Time{})
+	}
+}
+
+// hold keeps the client's first message back, in enforce mode, until it is
+// judged: a server name in it must be listed too. It returns the bytes to begin
+// with; where the answer is no, nothing has reached the destination.
+func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
+	if !t.p.enforce {
+		return b, true
+	}
+	var parser hello.Parser
+	parser.Limit = t.p.limits.FirstBytes
+	buf := make([]byte, 4096)
+	for !parser.Feed(b[len(first):]) {
+		first = b
+		n, err := t.client.Read(buf)
+		if b = append(b, buf[:n]...); err != nil {
+			parser.End(hello.TimedOut)
+			break
+		}
+		if len(first) == 0 {
+			t.client.SetReadDeadline(time.Now().Add(t.p.limits.FirstTimeout))
+		}
+	}
+	t.client.SetReadDeadline(time.Time{})
+	sni, err := policy.ParseName(parser.Hello().ServerName)
+	if err != nil || sni == t.name || len(t.p.index.Match(nil, sni, t.o.Port)) > 0 {
+		return b, true
+	}
+	t.mu.Lock()
+	t.parsed, t.hello, t.barred = true, parser.Hello(), true
+	fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "the server name is in no catalog, and the mode is enforce"})
+	t.mu.Unlock()
+	t.client.Write(accessDenied)
+	t.cut("denied")
+	return nil, false
+}
+
+// accessDenied is a fatal TLS alert (RFC 8446 section 6).
+var accessDenied = []byte{21, 3, 3, 0, 2, 2, 49}
