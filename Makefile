@@ -1,0 +1,40 @@
+# egressaudit. `make demo` and `make test` need Go (and curl for the demo) and
+# nothing else; `make e2e` and `make matrix` are for root on Debian 12 and
+# install what they need.
+
+GO         ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+FUZZTIME   ?= 10s
+
+.PHONY: build demo test check lint cross fuzz e2e matrix bench
+
+build:            ## the program, into ./egressaudit
+	$(GO) build -o egressaudit ./cmd/egressaudit
+
+demo:             ## an install behind a firewall that blocks three endpoints, and its report
+	@sh test/demo/demo.sh
+
+test:             ## everything that needs neither root nor Debian packages
+	$(GO) test ./...
+
+check: lint cross ## everything: what CI runs
+	$(GO) test -race ./...
+	$(MAKE) fuzz demo e2e
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+cross:            ## the verbs that only read files build elsewhere, too
+	GOOS=darwin $(GO) build -o /dev/null ./cmd/egressaudit
+	GOOS=windows $(GO) build -o /dev/null ./cmd/egressaudit
+
+fuzz:             ## each fuzz target for FUZZTIME
+	@sh test/fuzz.sh $(FUZZTIME)
+
+e2e:              ## real clients and devices: root, Debian 12
+	@sh test/e2e/run.sh
+
+bench:            ## beside tinyproxy, squid and a bare goproxy: root, Debian 12
+	@sh test/bench/run.sh

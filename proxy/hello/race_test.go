@@ -1,0 +1,5 @@
+//go:build race
+
+package hello_test
+
+const raceEnabled = true

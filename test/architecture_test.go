@@ -1,0 +1,79 @@
+package test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/egressaudit/egressaudit/"
+
+// may is the import table: which of our packages a package may import, and
+// which libraries live in it alone. A package that is not here has no room.
+var may = map[string][]string{
+	"policy":           {},
+	"policy/catalog":   {"policy"},
+	"policy/ledger":    {"policy"},
+	"policy/report":    {"policy"},
+	"proxy":            {"policy", "proxy/hello"},
+	"proxy/hello":      {},
+	"dnsaudit":         {"policy"},
+	"cmd/egressaudit":  {"*"},
+	"test":             {"*"},
+	"test/lab":         {"policy"},
+	"test/lab/cmd/lab": {"test/lab"},
+	"test/lab/netns":   {},
+	"test/demo":        {"*"},
+	"test/e2e":         {"*"},
+	"test/matrix":      {"*"},
+	"test/bench":       {"*"},
+}
+
+// only says in which packages a library may be used.
+var only = map[string][]string{
+	"github.com/elazarl/goproxy":     {"proxy", "test/bench"},
+	"github.com/miekg/dns":           {"dnsaudit", "test/lab", "test/e2e", "test/matrix"},
+	"github.com/spf13/cobra":         {"cmd/egressaudit"},
+	"github.com/goccy/go-yaml":       {"policy/catalog"},
+	"golang.org/x/crypto/cryptobyte": {"proxy/hello"},
+}
+
+// TestImports holds the table of design: the data flows one way.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", "../...").Output()
+	require.NoError(t, err)
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	seen := 0
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+		seen++
+		from := strings.TrimPrefix(p.ImportPath, module)
+		allowed, ok := may[from]
+		require.True(t, ok, "package %q is not in the table: give it a room in design and here, in one commit", from)
+		for _, i := range p.Imports {
+			if to, ours := strings.CutPrefix(i, module); ours {
+				require.True(t, slices.Contains(allowed, to) || slices.Contains(allowed, "*"),
+					"%s imports %s: the middle packages know each other only where the table says so; let cmd join them", from, to)
+			}
+			for library, rooms := range only {
+				if i == library || strings.HasPrefix(i, library+"/") {
+					require.Contains(t, rooms, from, "%s imports %s, which lives in %v alone", from, i, rooms)
+				}
+			}
+		}
+	}
+	require.Greater(t, seen, 8)
+}
