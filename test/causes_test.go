@@ -100,8 +100,9 @@ func TestCausesInTunnel(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/parent=%v", name, tls.VersionName(version), through), func(t *testing.T) {
 					t.Parallel()
 					r := newRig(t, options{rules: map[string]lab.Behaviour{"site.example.com:443": c.does}, through: through})
-					c.client.version = version
-					r.fetch(r.target("site.example.com", 443, through), "site.example.com", c.client)
+					from := c.client
+					from.version = version
+					r.fetch(r.target("site.example.com", 443, through), "site.example.com", from)
 					o := r.closing()
 					expected := c.want
 					if through {

@@ -179,7 +179,6 @@ func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 // client is how a test's TLS client is set up.
 type client struct {
 	version uint16
-	roots   bool // trusts the lab's CA
 	lenient bool // accepts any certificate
 	wait    time.Duration
 }

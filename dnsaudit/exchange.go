@@ -1,0 +1,124 @@
+package dnsaudit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// packets holds buffers for the largest message there is, so that a server
+// which ignores our limit is not cut off.
+var packets = sync.Pool{New: func() any { return new([dns.MaxMsgSize]byte) }}
+
+// exchange asks one server one question until it answers or ctx ends. A
+// truncated answer is fetched over TCP; where EDNS itself is what the server
+// does not understand, it is asked without (RFC 6891 section 6.2.2).
+func exchange(ctx context.Context, server netip.AddrPort, name string, kind uint16, edns bool) (answer, error) {
+	a, err := exchangeOnce(ctx, server, ask(name, kind, edns))
+	if err == nil && edns && (a.rcode == "FORMERR" || a.rcode == "NOTIMP" || a.rcode == "BADVERS") {
+		if plain, err := exchangeOnce(ctx, server, ask(name, kind, false)); err == nil {
+			return plain, nil
+		}
+	}
+	return a, err
+}
+
+func exchangeOnce(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
+	a, err := over(ctx, "udp", server, q)
+	if errors.Is(err, errTruncated) {
+		if a, err = over(ctx, "tcp", server, q); err != nil {
+			err = fmt.Errorf("truncated over UDP, then over TCP: %w", err)
+		}
+	}
+	return a, err
+}
+
+// over asks over one socket of its own. The socket is connected: the kernel
+// chooses a random source port, drops what does not come from the server, and
+// hands on the ICMP error of a closed port.
+func over(ctx context.Context, network string, server netip.AddrPort, q question) (answer, error) {
+	dialer := net.Dialer{KeepAlive: -1}
+	conn, err := dialer.DialContext(ctx, network, server.String())
+	if err != nil {
+		return answer{}, reason(ctx, err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	a, err := talk(conn, network, q)
+	if err != nil {
+		err = reason(ctx, err)
+	}
+	return a, err
+}
+
+func talk(conn net.Conn, network string, q question) (answer, error) {
+	buf := packets.Get().(*[dns.MaxMsgSize]byte)
+	defer packets.Put(buf)
+	if network == "tcp" {
+		return talkTCP(conn, buf[:], q)
+	}
+	pkt, err := q.pack()
+	if err != nil {
+		return answer{}, err
+	}
+	if _, err := conn.Write(pkt); err != nil {
+		return answer{}, err
+	}
+	for {
+		n, err := conn.Read(buf[:])
+		if err != nil {
+			return answer{}, err
+		}
+		if a, err := q.read(buf[:n]); !errors.Is(err, errNotOurs) {
+			return a, err
+		} // else forged, or late for another question: the true one may follow
+	}
+}
+
+func talkTCP(conn net.Conn, buf []byte, q question) (answer, error) {
+	pkt, err := q.pack()
+	if err != nil {
+		return answer{}, err
+	}
+	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(pkt)), uint16(len(pkt)))
+	if _, err := conn.Write(append(framed, pkt...)); err != nil {
+		return answer{}, err
+	}
+	if _, err := io.ReadFull(conn, buf[:2]); err != nil {
+		return answer{}, err
+	}
+	n := binary.BigEndian.Uint16(buf)
+	if _, err := io.ReadFull(conn, buf[:n]); err != nil {
+		return answer{}, err
+	}
+	return q.read(buf[:n])
+}
+
+// errSilent is a server that had not answered when the question was given up.
+var errSilent = errors.New("no answer")
+
+// reason makes silence of an error that is only the end of ctx, and takes the
+// addresses out of a system error: the server is told beside it.
+func reason(ctx context.Context, err error) error {
+	var errno syscall.Errno
+	switch {
+	case ctx.Err() != nil:
+		return errSilent
+	case errors.As(err, &errno):
+		return errno
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("connection closed without an answer")
+	}
+	return err
+}
