@@ -11,34 +11,41 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 )
 
-// connect owns a CONNECT from the moment its connection was taken over to its
-// record: dial first, answer with the true status, then carry the bytes.
-// pending is what the client sent right behind the request.
+// connect owns a CONNECT from the moment its connection was taken over: dial
+// first, answer with the true status, then carry the bytes. pending is what the
+// client sent right behind the request. The tunnel, once it is open, goes on in
+// a goroutine of its own, whose stack is as small as its work.
 func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, looped bool) {
-	defer p.active.Done()
 	t := &tunnel{p: p, client: client, o: p.begin(policy.KindConnection, "connect", addrOf(client.RemoteAddr()))}
-	defer t.end()
-	name, listed, err := p.asked(&t.o, target)
-	t.name = name
-	if err == nil && name.Within(canaryDomain) {
-		t.o.Origin = policy.OriginCanary
-	}
-	from := t.o.Client.Addr()
-	if v, why := p.refusal(&t.o, name, listed, looped, err); v.Outcome != "" {
-		fail(&t.o, v, why)
-	} else if !p.enter(from) {
-		fail(&t.o, denied(policy.ConnectionLimitReached), nil)
-	} else {
-		defer p.leave(from)
-		watch := t.watchClient()
-		t.route = p.open(&t.o, name, t.o.Port, listed, false)
-		watch()
-	}
-	if t.route.conn == nil {
-		t.refuse()
+	if t.open(target, looped) {
+		go t.carry(pending)
 		return
 	}
-	t.carry(pending)
+	t.refuse()
+	t.end()
+}
+
+// open judges the request and opens the way; where there is none, o has the
+// verdict.
+func (t *tunnel) open(target string, looped bool) bool {
+	p, o := t.p, &t.o
+	name, listed, err := p.asked(o, target)
+	t.name = name
+	if err == nil && name.Within(canaryDomain) {
+		o.Origin = policy.OriginCanary
+	}
+	if v, why := p.refusal(o, name, listed, looped, err); v.Outcome != "" {
+		fail(o, v, why)
+		return false
+	}
+	if t.entered = p.enter(o.Client.Addr()); !t.entered {
+		fail(o, denied(policy.ConnectionLimitReached), nil)
+		return false
+	}
+	stop := t.watchClient()
+	t.route = p.open(o, name, o.Port, listed, false)
+	stop()
+	return t.route.conn != nil
 }
 
 // canaryDomain is where the names of canaries are. RFC 6761 section 6.4: nobody

@@ -47,6 +47,9 @@ func tlsVersion(v uint16) string {
 	return strings.TrimPrefix(tls.VersionName(v), "TLS ")
 }
 
+// maxOddName bounds a server name that is none.
+const maxOddName = 255
+
 func sniState(h hello.Hello) policy.SNIState {
 	switch {
 	case h.Protocol != hello.TLS:
@@ -65,9 +68,8 @@ func sniState(h hello.Hello) policy.SNIState {
 // client asked for a bare address.
 func (t *tunnel) rename(o *policy.Observation, h hello.Hello) {
 	sni, err := policy.ParseName(h.ServerName)
-	o.SNI = h.ServerName
-	if err == nil {
-		o.SNI = sni.String()
+	if o.SNI = sni.String(); err != nil {
+		o.SNI = h.ServerName[:min(len(h.ServerName), maxOddName)]
 	}
 	if _, bare := t.name.Addr(); !bare {
 		return

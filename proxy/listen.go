@@ -23,9 +23,7 @@ func (d doorway) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tcp := c.(*net.TCPConn)
-	tcp.SetKeepAlive(false)
-	return &door{TCPConn: tcp}, nil
+	return &door{TCPConn: c.(*net.TCPConn)}, nil
 }
 
 // door is a client's connection as net/http sees it. net/http answers some

@@ -21,6 +21,7 @@ type tunnel struct {
 	client   *net.TCPConn
 	route    route
 	name     policy.Name // asked for
+	entered  bool        // it counts against the limits
 	up, down flow
 	alarm    *time.Timer
 	active   atomic.Int64 // when the last byte went by, Unix nanoseconds
@@ -56,6 +57,7 @@ const (
 
 // carry answers the client and runs both directions until both have ended.
 func (t *tunnel) carry(pending []byte) {
+	defer t.end()
 	server := t.route.conn
 	defer server.Close()
 	defer t.client.Close()
@@ -85,6 +87,10 @@ func (t *tunnel) carry(pending []byte) {
 
 // end makes the tunnel's one record.
 func (t *tunnel) end() {
+	defer t.p.active.Done()
+	if t.entered {
+		t.p.leave(t.o.Client.Addr())
+	}
 	t.client.Close()
 	if t.alarm != nil {
 		t.alarm.Stop()

@@ -130,7 +130,9 @@ func listen(address string, named bool) (net.Listener, error) {
 	if !a.Addr().IsLoopback() && !named {
 		return nil, fmt.Errorf("--proxy %q: others than this host could use the proxy (say who may: --clients CIDR)", address)
 	}
-	l, err := net.Listen("tcp", address)
+	// Without keep-alives: what a firewall does to an idle connection is for the
+	// trial to see.
+	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
