@@ -153,7 +153,7 @@ type Session struct {
 	Ledger    string         `json:"ledger,omitempty"` // a UUID
 	Canary    string         `json:"canary,omitempty"`
 	NoProxy   []string       `json:"no_proxy,omitempty"`
-	// ChildStatus and ChildTraffic are those of run's command, at stop.
+	// ChildStatus is that of run's command, at stop.
 	ChildStatus *int `json:"child_status,omitempty"`
 }
 
