@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
@@ -19,7 +20,9 @@ const (
 
 // Name is a host name or an IP address in the one normal form: lower case,
 // punycode (RFC 5891), no final dot; addresses as RFC 5952 writes them, without
-// brackets or zone. The zero Name is no name. Names compare with ==.
+// brackets or zone, and an IPv4 address mapped into IPv6 (::ffff:192.0.2.1) as
+// the IPv4 address that is dialed for it. The zero Name is no name. Names
+// compare with ==.
 type Name struct {
 	s    string
 	addr netip.Addr
@@ -71,9 +74,13 @@ func MustName(s string) Name {
 	return n
 }
 
-// AddrName is the Name of an address, without its zone.
+// AddrName is the Name of an address, without its zone; of the zero Addr it is
+// the zero Name.
 func AddrName(a netip.Addr) Name {
-	a = a.WithZone("")
+	if !a.IsValid() {
+		return Name{}
+	}
+	a = a.Unmap().WithZone("")
 	return Name{s: a.String(), addr: a}
 }
 
@@ -134,43 +141,57 @@ func (n *Name) UnmarshalText(b []byte) error {
 // the port is demanded, and an IPv6 address stands in brackets.
 func ParseTarget(s string) (Name, uint16, error) {
 	i := strings.LastIndexByte(s, ':')
-	if i < 0 || strings.HasSuffix(s, "]") {
+	switch {
+	case strings.Contains(s, "/"):
+		return Name{}, 0, nameError(s, "a target is HOST:PORT, without scheme and path")
+	case i < 0 || strings.HasSuffix(s, "]"):
 		return Name{}, 0, nameError(s, "a target is HOST:PORT, and the port is missing")
-	}
-	host, port := s[:i], s[i+1:]
-	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
+	case strings.Contains(s[:i], ":") && s[0] != '[':
 		return Name{}, 0, nameError(s, "an IPv6 address in a target stands in brackets")
 	}
-	p, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || p == 0 || port[0] == '+' {
+	port, err := strconv.ParseUint(s[i+1:], 10, 16)
+	if err != nil || port == 0 {
 		return Name{}, 0, nameError(s, "the port is not a number from 1 to 65535")
 	}
-	n, err := ParseName(host)
-	return n, uint16(p), err
+	n, err := ParseName(s[:i])
+	if err != nil {
+		return Name{}, 0, err
+	}
+	return n, uint16(port), nil
 }
 
-// normal lower-cases, maps and checks a host name, and takes its final dot away.
+// normal maps and checks a host name, and takes its final dot away.
 func normal(s string) (string, error) {
-	t := strings.TrimSuffix(s, ".")
-	lower, ascii := true, true
-	for i := 0; i < len(t); i++ {
-		lower = lower && (t[i] < 'A' || t[i] > 'Z')
-		ascii = ascii && t[i] < 0x80
+	if len(s) > 4*maxName { // more than Unicode needs for 253 octets of punycode
+		return "", nameError(s, "longer than 253 octets")
 	}
-	switch {
-	case !ascii && len(t) <= 4*maxName:
-		u, err := names.ToASCII(t)
-		if err != nil {
-			return "", nameError(s, "not a name that punycode can carry")
-		}
-		t = strings.TrimSuffix(u, ".")
-	case !lower:
-		t = strings.ToLower(t)
+	t, ok := mapped(s)
+	if !ok {
+		return "", nameError(s, "not a name that punycode can carry")
 	}
+	t = strings.TrimSuffix(t, ".")
 	if len(t) > maxName {
 		return "", nameError(s, "longer than 253 octets")
 	}
 	return t, checkLabels(s, t)
+}
+
+// mapped is s in lower case and punycode. ASCII passes as it is, so that what
+// was mapped once is not mapped again.
+func mapped(s string) (string, bool) {
+	lower, ascii := true, true
+	for i := 0; i < len(s); i++ {
+		lower = lower && (s[i] < 'A' || s[i] > 'Z')
+		ascii = ascii && s[i] < 0x80
+	}
+	if ascii && lower {
+		return s, true
+	}
+	if ascii {
+		return strings.ToLower(s), true
+	}
+	t, err := names.ToASCII(s)
+	return t, err == nil && utf8.ValidString(s) // idna maps a stray octet to U+FFFD
 }
 
 func checkLabels(s, t string) error {
@@ -235,9 +256,21 @@ func parseAddr(s, in string) (Name, error) {
 // ErrName is what every refusal of a name or target can be tested for.
 var ErrName = errors.New("not a host name")
 
-func nameError(s, why string) error {
+// badName is a text that is no Name, and why.
+type badName struct{ text, why string }
+
+func nameError(s, why string) error { return &badName{s, why} }
+
+func (e *badName) Unwrap() error { return ErrName }
+
+func (e *badName) Error() string {
+	return fmt.Sprintf("%v: %q: %s", ErrName, shorten(e.text), e.why)
+}
+
+// shorten makes a hostile text fit for an error.
+func shorten(s string) string {
 	if len(s) > maxName {
-		s = s[:maxName] + "..."
+		return s[:maxName] + "..."
 	}
-	return fmt.Errorf("%w: %q: %s", ErrName, s, why)
+	return s
 }

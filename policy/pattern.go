@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,23 +18,12 @@ import (
 // ParsePattern; the zero Pattern matches nothing.
 type Pattern struct {
 	text    string
+	suffix  string  // the literal end, with the dot before it: ".b.c" of "*.b.c" and "a*.b.c"
+	labels  []label // from the right, without the deep "*"
+	fixed   int     // how many of them the suffix holds
 	deep    bool    // the first label is "*": one or more labels
 	literal bool    // no wildcard, no open placeholder
-	suffix  bool    // "*." and a literal name
 	addr    bool    // a literal address
-	labels  []label // from the right, without the deep "*"
-}
-
-// label is one label of a pattern: literal pieces with wildcards between them.
-type label struct {
-	pieces []string // len(pieces)-1 wildcards; one piece is a literal label
-	holes  []hole   // the wildcards: holes[i] is between pieces[i] and pieces[i+1]
-}
-
-// hole is one wildcard inside a label.
-type hole struct {
-	placeholder string // "" for "*"
-	min         int    // characters that it stands for at the least
 }
 
 // ErrPattern is what every refusal of a pattern can be tested for.
@@ -41,20 +31,32 @@ var ErrPattern = errors.New("bad host pattern")
 
 // ParsePattern reads a host of a catalog. The error says what to write instead.
 func ParsePattern(s string) (Pattern, error) {
-	if hint := foreign(s); hint != "" {
-		return Pattern{}, patternError(s, hint)
+	p, no := parsePattern(s)
+	if no != nil {
+		return Pattern{}, no.of(s)
 	}
-	if !strings.ContainsAny(s, "*<>") {
-		n, err := ParseName(s)
-		if err != nil {
-			return Pattern{}, patternError(s, strings.TrimPrefix(err.Error(), ErrName.Error()+": "))
-		}
-		if _, ok := n.Addr(); ok {
-			return Pattern{text: n.s, literal: true, addr: true, labels: []label{{pieces: []string{n.s}}}}, nil
-		}
-		return compile(n.s)
+	return p, nil
+}
+
+func parsePattern(s string) (Pattern, *refusal) {
+	if len(s) > 8*maxName {
+		return Pattern{}, refuse("longer than 253 octets")
 	}
-	return compile(strings.TrimSuffix(s, "."))
+	if no := foreign(s); no != nil {
+		return Pattern{}, no
+	}
+	if strings.ContainsAny(s, "*<>") {
+		return compile(s)
+	}
+	n, err := ParseName(s)
+	if err != nil {
+		bad, _ := errors.AsType[*badName](err)
+		return Pattern{}, refuse(bad.why)
+	}
+	if n.addr.IsValid() {
+		return Pattern{text: n.s, suffix: n.s, labels: []label{{head: n.s}}, fixed: 1, literal: true, addr: true}, nil
+	}
+	return compile(n.s)
 }
 
 // MustPattern is ParsePattern for patterns that the program itself contains.
@@ -66,156 +68,123 @@ func MustPattern(s string) Pattern {
 	return p
 }
 
-// foreign recognises what other lists put into a host cell, and says what to
-// write instead.
-func foreign(s string) string {
-	switch {
-	case strings.TrimSpace(s) != s || strings.ContainsAny(s, " \t,"):
-		return "one host an entry, without blanks"
-	case strings.Contains(s, "://"):
-		_, rest, _ := strings.Cut(s, "://")
-		host, _, _ := strings.Cut(rest, "/")
-		return "a host without scheme and path" + didYouMean(host)
-	case strings.Contains(s, "/"):
-		host, _, _ := strings.Cut(s, "/")
-		return "a host without path" + didYouMean(host)
-	case strings.ContainsAny(s, "{}"):
-		return "a placeholder is written in angle brackets" + didYouMean(strings.NewReplacer("{", "<", "}", ">").Replace(s))
-	case strings.HasPrefix(s, "."):
-		return "a name does not begin with a dot" + didYouMean("*"+s)
-	case len(s) > 1 && s[0] == '*' && s[1] != '.' && s[1] != '*':
-		return "a wildcard is a whole first label" + didYouMean("*."+s[1:])
-	case strings.Contains(s, "**"):
-		return "one * after another says no more than one" + didYouMean(strings.ReplaceAll(s, "**", "*"))
-	case strings.Count(s, ":") == 1 && !strings.HasPrefix(s, "["):
-		host, _, _ := strings.Cut(s, ":")
-		return "the port goes into its own key" + didYouMean(host)
-	}
-	return ""
+// refusal is why a text is no pattern, and what may have been meant.
+type refusal struct {
+	why    string
+	better func(pattern string) string // nil: nothing to propose
 }
 
-func didYouMean(s string) string { return fmt.Sprintf(" (did you mean %q?)", s) }
+func refuse(why string) *refusal { return &refusal{why: why} }
 
-// compile reads the labels of s, which has no final dot.
-func compile(s string) (Pattern, error) {
-	parts := strings.Split(s, ".")
-	p := Pattern{}
-	if parts[0] == "*" {
-		p.deep = true
-		parts = parts[1:]
+// of makes the error. It proposes only what is a pattern.
+func (r *refusal) of(s string) error {
+	hint := ""
+	if r.better != nil {
+		if p, no := parsePattern(r.better(s)); no == nil {
+			hint = fmt.Sprintf(" (did you mean %q?)", p)
+		}
 	}
-	texts := make([]string, 0, len(parts)+1)
-	size := 0
+	return fmt.Errorf("%w %q: %s%s", ErrPattern, shorten(s), r.why, hint)
+}
+
+// foreign recognises what other lists put into a host cell.
+func foreign(s string) *refusal {
+	_, notRange := netip.ParsePrefix(s)
+	switch {
+	case strings.TrimSpace(s) != s || strings.Contains(s, ",") || strings.ContainsAny(s, " \t") && !strings.Contains(s, "<"):
+		return &refusal{"one host an entry, without blanks", func(s string) string { return strings.Trim(s, ", \t\r\n") }}
+	case notRange == nil:
+		return refuse("an address range is no host (list the addresses one by one)")
+	case strings.Contains(s, "/"):
+		return &refusal{"a host without scheme and path", bare}
+	case strings.Contains(s, "]:") || strings.Count(s, ":") == 1:
+		return &refusal{"the port goes into its own key", bare}
+	case strings.ContainsAny(s, "{}") || strings.Contains(s, "]") && !strings.Contains(s, ":"):
+		return &refusal{"a placeholder is written in angle brackets", angles.Replace}
+	case strings.HasPrefix(s, "."):
+		return &refusal{"a name does not begin with a dot", func(s string) string { return "*" + s }}
+	case strings.Contains(s, "**"):
+		return &refusal{"one * after another says no more than one", func(s string) string { return strings.ReplaceAll(s, "**", "*") }}
+	case len(s) > 1 && s[0] == '*' && s[1] != '.':
+		return &refusal{"a wildcard is a whole first label", func(s string) string { return "*." + s[1:] }}
+	}
+	return nil
+}
+
+// angles turns the brackets of other template languages into ours.
+var angles = strings.NewReplacer("${", "<", "{{", "<", "{", "<", "[", "<", "}}", ">", "}", ">", "]", ">")
+
+// bare takes scheme, path and port off a host.
+func bare(s string) string {
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		s = rest
+	}
+	s, _, _ = strings.Cut(s, "/")
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		s = s[:i]
+	}
+	return s
+}
+
+// dots are the separators of labels by RFC 3490 section 3.1.
+var dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
+
+// compile reads the labels of s.
+func compile(s string) (Pattern, *refusal) {
+	parts := strings.Split(strings.TrimSuffix(dots.Replace(s), "."), ".")
+	p := Pattern{deep: parts[0] == "*"}
+	texts, size := []string{}, -1
+	if p.deep {
+		parts = parts[1:]
+		texts, size = []string{"*"}, 1
+	}
 	for _, part := range parts {
-		l, err := parseLabel(s, part)
-		if err != nil {
-			return Pattern{}, err
+		l, no := parseLabel(part)
+		if no != nil {
+			return Pattern{}, no
 		}
 		texts = append(texts, l.String())
 		p.labels = append(p.labels, l)
-		size += l.width() + 1
+		size += l.width + 1
 	}
-	if n := len(p.labels); n > 0 && p.labels[n-1].literal() && numeric(p.labels[n-1].pieces[0]) {
-		return Pattern{}, patternError(s, "a wildcard cannot stand in an IP address (list the addresses one by one)")
-	}
-	if size > maxName+1 {
-		return Pattern{}, patternError(s, "longer than 253 octets")
-	}
-	if p.deep {
-		texts = slices.Insert(texts, 0, "*")
-	}
-	p.text = strings.Join(texts, ".")
-	p.literal = !strings.ContainsAny(p.text, "*<")
-	p.suffix = p.deep && len(p.labels) > 0 && !strings.ContainsAny(p.text[1:], "*<")
 	slices.Reverse(p.labels)
+	switch {
+	case p.looksLikeAddress():
+		return Pattern{}, refuse("a wildcard cannot stand in an IP address (list the addresses one by one)")
+	case size > maxName:
+		return Pattern{}, refuse("longer than 253 octets")
+	}
+	if p.text = strings.Join(texts, "."); p.text == s {
+		p.text = s // the labels are parts of it: one piece of memory to look at
+	}
+	p.findSuffix()
 	return p, nil
 }
 
-func parseLabel(pattern, part string) (label, error) {
-	var l label
-	rest := part
-	for {
-		i := strings.IndexAny(rest, "*<>")
-		piece := rest
-		if i >= 0 {
-			piece = rest[:i]
-		}
-		piece, err := literalPiece(pattern, piece)
-		if err != nil {
-			return label{}, err
-		}
-		l.pieces = append(l.pieces, piece)
-		if i < 0 {
-			break
-		}
-		h, after, err := parseHole(pattern, rest[i:])
-		if err != nil {
-			return label{}, err
-		}
-		l.holes = append(l.holes, h)
-		rest = after
+// looksLikeAddress says whether p ends in a number or is of numbers but for its
+// last label: no name does the first, and nobody means the second.
+func (p *Pattern) looksLikeAddress() bool {
+	if len(p.labels) == 0 {
+		return false
 	}
-	if part == "*" {
-		l.holes[0].min = 1 // a label is never empty
-	}
-	if strings.ContainsFunc(part, func(r rune) bool { return r >= 0x80 }) && !l.literal() {
-		return label{}, patternError(pattern, "a label with a wildcard is plain ASCII")
-	}
-	switch {
-	case part == "":
-		return label{}, patternError(pattern, "empty label between dots")
-	case l.width() > maxLabel:
-		return label{}, patternError(pattern, "label longer than 63 octets")
-	}
-	return l, nil
+	number := func(l label) bool { return l.literal() && numeric(l.head) }
+	rest := p.labels[1:]
+	return number(p.labels[0]) || len(rest) > 0 && !p.labels[0].literal() && !slices.ContainsFunc(rest, func(l label) bool { return !number(l) })
 }
 
-// parseHole reads the wildcard that s begins with, and returns what follows.
-func parseHole(pattern, s string) (hole, string, error) {
-	if s[0] == '*' {
-		return hole{}, s[1:], nil
+// findSuffix splits off the literal labels at the end.
+func (p *Pattern) findSuffix() {
+	for p.fixed < len(p.labels) && p.labels[p.fixed].literal() {
+		p.fixed++
 	}
-	name, rest, ok := strings.Cut(s[1:], ">")
-	if s[0] == '>' || !ok {
-		return hole{}, "", patternError(pattern, "a placeholder is written <name>")
+	p.literal = !p.deep && p.fixed == len(p.labels)
+	switch last := strings.LastIndexAny(p.text, "*>"); {
+	case p.literal:
+		p.suffix = p.text
+	case p.fixed > 0:
+		p.suffix = p.text[last+1:]
+		p.suffix = p.suffix[strings.IndexByte(p.suffix, '.'):]
 	}
-	if !PlaceholderName(name) {
-		return hole{}, "", patternError(pattern, fmt.Sprintf("placeholder <%s>: a name is a lower-case letter, then letters, digits, - or _%s",
-			name, didYouMean("<"+strings.ReplaceAll(strings.ToLower(name), " ", "-")+">")))
-	}
-	return hole{placeholder: name, min: 1}, rest, nil
-}
-
-// PlaceholderName says whether s can be the name of a placeholder: a lower-case
-// letter, then letters, digits, "-" or "_".
-func PlaceholderName(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if !letter(s[i]) || i == 0 && (s[i] < 'a' || s[i] > 'z') {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// literalPiece brings a literal part of a label into normal form.
-func literalPiece(pattern, s string) (string, error) {
-	t, err := names.ToASCII(strings.ToLower(s))
-	if err != nil || strings.Contains(t, ".") {
-		return "", patternError(pattern, "not a name that punycode can carry")
-	}
-	for i := 0; i < len(t); i++ {
-		if !letter(t[i]) {
-			return "", patternError(pattern, "the character "+strconv.QuoteRune(rune(t[i]))+" cannot stand in a host name")
-		}
-	}
-	return t, nil
-}
-
-func patternError(s, why string) error {
-	if len(s) > 2*maxName {
-		s = s[:2*maxName] + "..."
-	}
-	return fmt.Errorf("%w %q: %s", ErrPattern, s, why)
 }
 
 // String is the pattern in normal form; ParsePattern reads it back.
@@ -236,26 +205,15 @@ func (p Pattern) Literal() (n Name, ok bool) {
 // Base is what follows the leading "*." of a pattern ("quay.io" of
 // "*.quay.io"), where that is a literal name.
 func (p Pattern) Base() (n Name, ok bool) {
-	if !p.suffix {
+	if !p.deep || p.fixed == 0 || p.fixed < len(p.labels) {
 		return Name{}, false
 	}
-	base, err := ParseName(p.text[2:])
-	return base, err == nil
+	return MustName(p.suffix[1:]), true
 }
 
 // Suffix is the literal end of p: the labels right of its last wildcard. It is
 // "" where the last label has one.
-func (p Pattern) Suffix() string {
-	var parts []string
-	for _, l := range p.labels {
-		if !l.literal() {
-			break
-		}
-		parts = append(parts, l.pieces[0])
-	}
-	slices.Reverse(parts)
-	return strings.Join(parts, ".")
-}
+func (p Pattern) Suffix() string { return strings.TrimPrefix(p.suffix, ".") }
 
 // Placeholders lists the names of the open placeholders, in the order in which
 // they stand in p.
@@ -275,29 +233,25 @@ func (p Pattern) Placeholders() []string {
 // becomes a literal part of the host; the error is that of ParsePattern.
 func (p Pattern) Fill(name, value string) (Pattern, error) {
 	if strings.ContainsAny(value, "*<>") || value == "" {
-		return Pattern{}, patternError(value, "the value of a placeholder is literal")
+		return Pattern{}, refuse("the value of a placeholder is literal").of(value)
 	}
 	return ParsePattern(strings.ReplaceAll(p.text, "<"+name+">", value))
 }
 
 // Match says whether p matches n. An index over many patterns is in Index.
-func (p Pattern) Match(n Name) bool {
+func (p Pattern) Match(n Name) bool { return p.match(&n) }
+
+func (p *Pattern) match(n *Name) bool {
 	switch {
 	case p.literal:
 		return n.s == p.text
-	case n.addr.IsValid() || n.s == "" || p.text == "":
+	case n.s == "" || p.text == "" || n.addr.IsValid() || !strings.HasSuffix(n.s, p.suffix):
 		return false
-	case p.suffix:
-		return len(n.s) >= len(p.text) && strings.HasSuffix(n.s, p.text[1:])
 	}
-	rest := n.s
-	for _, l := range p.labels {
-		if rest == "" {
-			return false
-		}
-		var last string
-		rest, last = cutLast(rest)
-		if !l.match(last) {
+	rest, last := n.s[:len(n.s)-len(p.suffix)], ""
+	for i := range p.labels[p.fixed:] {
+		rest, last = cutLast(rest) // "" where none is left, which no label matches
+		if !p.labels[p.fixed+i].match(last) {
 			return false
 		}
 	}
@@ -320,7 +274,7 @@ func (p Pattern) Values(n Name) map[string]string {
 			if out == nil {
 				out = map[string]string{}
 			}
-			out[l.holes[0].placeholder] = last[len(l.pieces[0]) : len(last)-len(l.pieces[1])]
+			out[l.holes[0].placeholder] = last[len(l.head) : len(last)-len(l.tail)]
 		}
 	}
 	return out
@@ -328,9 +282,12 @@ func (p Pattern) Values(n Name) map[string]string {
 
 // Compare tells which of two patterns is the more specific one: label by label
 // from the right, a literal label before a partial wildcard with more literal
-// characters, before a whole label, before any number of labels. It is positive
-// where p is more specific than q.
-func (p Pattern) Compare(q Pattern) int {
+// characters (where they have as many: the one that must be longer, then the
+// one with fewer wildcards), before a whole label, before any number of labels.
+// It is positive where p is more specific than q.
+func (p Pattern) Compare(q Pattern) int { return p.compare(&q) }
+
+func (p *Pattern) compare(q *Pattern) int {
 	for i := 0; ; i++ {
 		a, b := p.rank(i), q.rank(i)
 		if a != b || a == 0 {
@@ -340,82 +297,14 @@ func (p Pattern) Compare(q Pattern) int {
 }
 
 // rank grades the label i from the right: 0 beyond the end, 1 for the deep "*".
-func (p Pattern) rank(i int) int {
+func (p *Pattern) rank(i int) int {
 	switch {
-	case i >= len(p.labels) && p.deep && i == len(p.labels):
+	case i < len(p.labels):
+		return p.labels[i].rank()
+	case i == len(p.labels) && p.deep:
 		return 1
-	case i >= len(p.labels):
-		return 0
-	case p.labels[i].literal():
-		return maxLabel + 3
 	}
-	return 2 + p.labels[i].letters()
-}
-
-func (l label) literal() bool { return len(l.holes) == 0 }
-
-// letters counts the literal characters.
-func (l label) letters() int {
-	n := 0
-	for _, p := range l.pieces {
-		n += len(p)
-	}
-	return n
-}
-
-// width is the least length of a label that l matches.
-func (l label) width() int {
-	n := l.letters()
-	for _, h := range l.holes {
-		n += h.min
-	}
-	return n
-}
-
-func (l label) String() string {
-	var b strings.Builder
-	for i, p := range l.pieces {
-		b.WriteString(p)
-		if i < len(l.holes) {
-			if h := l.holes[i]; h.placeholder != "" {
-				b.WriteString("<" + h.placeholder + ">")
-			} else {
-				b.WriteString("*")
-			}
-		}
-	}
-	return b.String()
-}
-
-// match says whether s is a label that l stands for. Each piece is taken where
-// it first fits; that finds a match if there is one, because holes have no
-// upper limit but the label's end.
-func (l label) match(s string) bool {
-	first := l.pieces[0]
-	if l.literal() {
-		return s == first
-	}
-	if len(s) < l.width() || !strings.HasPrefix(s, first) {
-		return false
-	}
-	s = s[len(first):]
-	last := len(l.holes) - 1
-	for i, h := range l.holes {
-		if len(s) < h.min {
-			return false
-		}
-		s = s[h.min:]
-		piece := l.pieces[i+1]
-		if i == last {
-			return strings.HasSuffix(s, piece)
-		}
-		at := strings.Index(s, piece)
-		if at < 0 {
-			return false
-		}
-		s = s[at+len(piece):]
-	}
-	return true
+	return 0
 }
 
 // cutLast takes the last label off a name.

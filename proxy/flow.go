@@ -35,7 +35,9 @@ func (f *flow) run(first []byte) {
 	how := ending(err)
 	f.tunnel.over(who, how)
 	if err == io.EOF {
-		f.dst.CloseWrite()
+		if !f.tunnel.half.Swap(true) {
+			f.dst.CloseWrite() // the second end closes both
+		}
 		return
 	}
 	if how == closeRST {

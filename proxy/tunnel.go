@@ -26,6 +26,7 @@ type tunnel struct {
 	alarm    *time.Timer
 	active   atomic.Int64 // when the last byte went by, Unix nanoseconds
 	decided  atomic.Bool  // no more bytes need to be looked at
+	half     atomic.Bool  // one direction has ended
 
 	mu       sync.Mutex // guards what follows
 	o        policy.Observation

@@ -36,7 +36,7 @@ var may = map[string][]string{
 
 // only says in which packages a library may be used.
 var only = map[string][]string{
-	"github.com/elazarl/goproxy":     {"proxy", "test/bench"},
+	"github.com/elazarl/goproxy":     {"proxy", "test/bench/goproxy"},
 	"github.com/miekg/dns":           {"dnsaudit", "test/lab", "test/e2e", "test/matrix"},
 	"github.com/spf13/cobra":         {"cmd/egressaudit"},
 	"github.com/goccy/go-yaml":       {"policy/catalog"},

@@ -14,6 +14,7 @@ const (
 	maxSpare = 8 << 20                 // bytes of a buffer that is kept for reuse
 	minPause = 50 * time.Millisecond   // before a refused write or fsync is tried again
 	maxPause = 2000 * time.Millisecond // the pause doubles up to this
+	gather   = 10 * time.Millisecond   // that a write waits for more records, unless somebody waits for it
 )
 
 // committer is what the goroutine that writes knows alone. Of each batch all is
@@ -60,9 +61,32 @@ func (c *committer) wait() (closing bool) {
 	case <-c.closing:
 		return true
 	case <-c.wake:
+		c.gather()
 	case <-after:
 	}
 	return false
+}
+
+// gather lets more records come, so that one write takes what would else be a
+// hundred: each costs a wake-up and a system call.
+func (c *committer) gather() {
+	c.timer.Reset(gather)
+	for !c.hurried() {
+		select {
+		case <-c.closing:
+			return
+		case <-c.timer.C:
+			return
+		case <-c.wake:
+		}
+	}
+}
+
+// hurried says that somebody waits, or that the queue is half full.
+func (c *committer) hurried() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wanted > c.synced || c.waiting >= c.options.Queue/2 || c.held >= maxWaiting/2
 }
 
 // next is when to look again without being woken.
@@ -134,7 +158,7 @@ func chunk(b []byte) []byte {
 func (c *committer) wrote(n int) {
 	lines := bytes.Count(c.batch[c.off:c.off+n], []byte{'\n'})
 	if c.covered == c.written && lines > 0 {
-		c.due = time.Now().Add(c.options.Sync)
+		c.due = time.Now().Add(c.options.Sync - gather) // the oldest has gathered that long
 	}
 	c.off += n
 	c.written += uint64(lines)

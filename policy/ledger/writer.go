@@ -310,7 +310,7 @@ func (w *Writer) add(r *policy.Record) error {
 	w.seq++
 	w.waiting++
 	w.held += len(w.pending) - start
-	if start == 0 {
+	if start == 0 || w.waiting == w.options.Queue/2 || w.held >= maxWaiting/2 {
 		w.poke()
 	}
 	return nil
