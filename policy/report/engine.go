@@ -1,0 +1,181 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// Options say what records are held against.
+type Options struct {
+	Index    *policy.Index     // compiled from Catalogs; nil: compiled by New
+	Catalogs []*policy.Catalog // in the order of the report
+	Scopes   []string          // only these count as required; nil: all
+	NoProxy  []string          // what goes around us by intent; nil: what the ledger says
+	Files    []string          // the ledgers as the user named them, for the reader
+}
+
+// Engine judges a trial while it runs. It keeps what the judgement needs, never
+// the records; its memory is bounded (see the package comment). Its methods may
+// be called at once.
+type Engine struct {
+	mu   sync.Mutex
+	opt  Options
+	book *book
+	open map[string]sight // interim records, by id
+}
+
+const maxOpen = 16384
+
+// sight is one observation on its way into the book.
+type sight struct {
+	*policy.Observation
+	kind   policy.Kind
+	seq    uint64
+	begun  time.Time
+	at     time.Time // when it ended
+	parent string    // the parent proxy of the session
+}
+
+// New makes an engine that has seen nothing.
+func New(o Options) *Engine {
+	if o.Index == nil {
+		o.Index = policy.NewIndex(o.Catalogs...)
+	}
+	return &Engine{opt: o, book: newBook(o.Index), open: map[string]sight{}}
+}
+
+// Build is the report over all records. An error among them is damage: it says
+// that something is missing, and the verdict can no longer be clear.
+func Build(o Options, records iter.Seq2[*policy.Record, error]) *Report {
+	e := New(o)
+	for r, err := range records {
+		if err != nil {
+			e.Damage(err)
+		}
+		if r != nil {
+			e.Add(r)
+		}
+	}
+	return e.Report()
+}
+
+// Add takes one record, in the order of the ledger. Nothing of r is retained.
+func (e *Engine) Add(r *policy.Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.book.common(r)
+	switch r.Kind {
+	case policy.KindStart:
+		e.settle()
+		e.book.start(r)
+	case policy.KindStop:
+		e.book.stop(r)
+	case policy.KindMark:
+		e.book.phase(r.Text)
+	case policy.KindLost:
+		e.book.lose(uint64(max(r.Count, 1)), r.Why)
+	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
+		if r.Observation != nil {
+			e.observe(r)
+		}
+	default:
+		e.book.damage(fmt.Errorf("record %d is of the unknown kind %q", r.Seq, short(string(r.Kind))))
+	}
+}
+
+// Damage says that the ledger is damaged: what is missing cannot be told.
+func (e *Engine) Damage(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.book.damage(err)
+}
+
+// Lost says that n records were lost of which the ledger itself could not tell.
+func (e *Engine) Lost(n uint64, why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.book.lose(n, why)
+}
+
+// Report is the judgement of what was added so far.
+func (e *Engine) Report() *Report {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b := e.book
+	if len(e.open) > 0 {
+		b = b.clone()
+		for _, s := range bySeq(e.open) {
+			b.count(s)
+		}
+	}
+	return judge(e.opt, b)
+}
+
+func (e *Engine) observe(r *policy.Record) {
+	b := e.book
+	b.phase(r.Phase)
+	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent}
+	s.begun, s.at = span(r)
+	if b.canary(s) || s.Origin == policy.OriginCanary {
+		return
+	}
+	if s.Origin == policy.OriginProbe {
+		b.probe(s)
+		return
+	}
+	if s.ID != "" {
+		delete(e.open, s.ID)
+		if s.Open && len(e.open) < maxOpen {
+			s.Observation = keepObservation(s.Observation)
+			e.open[s.ID] = s // the kept copy's ID
+			return
+		}
+	}
+	b.count(s)
+}
+
+// settle counts what is still open: after a restart nobody will close it.
+func (e *Engine) settle() {
+	for _, s := range bySeq(e.open) {
+		e.book.count(s)
+	}
+	clear(e.open)
+}
+
+func bySeq(open map[string]sight) []sight {
+	out := make([]sight, 0, len(open))
+	for _, s := range open {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b sight) int {
+		return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// longest bounds how far back a duration may reach: a lie beyond it is no
+// duration.
+const longest = 366 * 24 * time.Hour
+
+// span is when the observation of r began and ended.
+func span(r *policy.Record) (begun, ended time.Time) {
+	ended = stamp(r.Time)
+	if ms := r.DurationMS; ms > 0 && ms < int64(longest/time.Millisecond) {
+		return stamp(ended.Add(-time.Duration(ms) * time.Millisecond)), ended
+	}
+	return ended, ended
+}
+
+// stamp is t in UTC; a time that RFC 3339 cannot write becomes zero.
+func stamp(t time.Time) time.Time {
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}

@@ -1,0 +1,185 @@
+package report
+
+import (
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// Schema is the value of Report.Schema.
+const Schema = "egressaudit/report/1"
+
+// Verdict is what the whole trial says.
+type Verdict string
+
+// The verdicts.
+const (
+	Clear      Verdict = "clear"
+	Gaps       Verdict = "gaps"
+	CannotTell Verdict = "cannot-tell"
+)
+
+// Status is what the trial says of one endpoint.
+type Status string
+
+// The statuses, with the meaning of contract section 5.
+const (
+	Used     Status = "used"
+	Partial  Status = "partial"
+	Blocked  Status = "blocked"
+	Reached  Status = "reached"
+	Resolved Status = "resolved"
+	Bypassed Status = "bypassed"
+	Unused   Status = "unused"
+)
+
+// Worked is the outcome of an unlisted destination that was ok at least once.
+// The others are Blocked (never ok) and Reached (accepted, then left by the
+// client: no evidence either way).
+const Worked = "worked"
+
+// Kind is the kind of a finding.
+type Kind string
+
+// The kinds of findings.
+const (
+	Flapping       Kind = "flapping"        // failed, then worked
+	SNIMismatch    Kind = "sni_mismatch"    // asked for one name, said another in the ClientHello
+	SeveralRegions Kind = "several_regions" // an open placeholder stood for several values
+	NoProxy        Kind = "no_proxy"        // traffic that should not come through a proxy
+	TLSIntercepted Kind = "tls_intercepted" // a client accepted a certificate that the public does not trust
+	Guarded        Kind = "guarded"         // refused by our own address guard, or no destination at all
+)
+
+// Kinds are all kinds of findings, sorted.
+var Kinds = []Kind{Flapping, Guarded, NoProxy, SeveralRegions, SNIMismatch, TLSIntercepted}
+
+// Report is the judgement of a trial. Its JSON is section 5 of the contract;
+// fields marked json:"-" serve other renderings and ExitStatus. Its order is
+// fixed: the same records give the same report.
+type Report struct {
+	Schema      string     `json:"schema"`
+	Verdict     Verdict    `json:"verdict"`
+	Trial       Trial      `json:"trial"`
+	Exercised   int        `json:"exercised"` // required endpoints that were used, partial or blocked
+	Required    int        `json:"required"`
+	ChildStatus *int       `json:"child_status,omitempty"` // of run's command
+	Summary     Summary    `json:"summary"`
+	Endpoints   []Endpoint `json:"endpoints"` // in the order of the catalogs
+	Unlisted    []Unlisted `json:"unlisted"`  // by registrable domain
+	Findings    []Finding  `json:"findings"`  // by kind
+	BlindSpots  []string   `json:"blind_spots"`
+
+	// Doubts are the reasons for which nothing can be cleared, as sentences;
+	// they stand first in BlindSpots. They exist beside gaps, too.
+	Doubts []string `json:"-"`
+	// Seen are the values that open placeholders stood for.
+	Seen []Placeholder `json:"-"`
+	// Files are the ledgers as the user named them.
+	Files []string `json:"-"`
+}
+
+// Trial says what was observed, and what it was held against.
+type Trial struct {
+	Name     string              `json:"name"`
+	Vantage  string              `json:"vantage"` // several are joined by ", "
+	Started  time.Time           `json:"started,omitzero"`
+	Ended    time.Time           `json:"ended,omitzero"` // zero: no stop record
+	Phases   []string            `json:"phases"`
+	Catalogs []policy.CatalogRef `json:"catalogs"` // those of this judgement, not those of the recording
+	Scopes   []string            `json:"scopes"`   // empty: all
+	Regions  []string            `json:"regions"`  // as recorded; else the values seen for an open <region>
+	Ledgers  []string            `json:"ledgers"`  // UUIDs; else the files
+}
+
+// Summary counts required endpoints by status, and unlisted destinations.
+type Summary struct {
+	Used     int `json:"used"`
+	Blocked  int `json:"blocked"`
+	Partial  int `json:"partial"`
+	Reached  int `json:"reached"`
+	Resolved int `json:"resolved"`
+	Unused   int `json:"unused"`
+	Bypassed int `json:"bypassed,omitempty"`
+	Unlisted int `json:"unlisted"`
+}
+
+// Endpoint is one host pattern and port of a requirement, judged. Endpoints
+// that do not count as required (optional, or of another scope) are judged in
+// the same way; those of another scope are left out where they were not seen.
+type Endpoint struct {
+	Catalog     string          `json:"catalog"`
+	Requirement string          `json:"requirement"`
+	Scope       string          `json:"scope"`
+	Host        string          `json:"host"` // the pattern
+	Port        uint16          `json:"port"`
+	Protocol    policy.Protocol `json:"protocol"`
+	Purpose     string          `json:"purpose"`
+	Source      string          `json:"source"`
+	Status      Status          `json:"status"`
+	Cause       *Cause          `json:"cause,omitempty"` // of blocked and partial
+	Hosts       []Host          `json:"hosts"`           // by name
+
+	Required bool `json:"-"` // counts for verdict, summary and exit status
+	Optional bool `json:"-"`
+	Excused  bool `json:"-"` // unused, and an alternative (any_of) was used
+}
+
+// Cause says why an endpoint does not work, and what to do.
+type Cause struct {
+	Stage      policy.Stage      `json:"stage,omitempty"`
+	Error      policy.Error      `json:"error,omitempty"`
+	By         policy.By         `json:"by,omitempty"`
+	Confidence policy.Confidence `json:"confidence,omitempty"`
+	Detail     map[string]any    `json:"detail,omitempty"`
+	Ask        string            `json:"ask"` // one sentence for the change request
+}
+
+// Host is one concrete host seen for an endpoint. Attempts are those that
+// count, a client's retries included: they are no count of uses.
+type Host struct {
+	Host      string       `json:"host"`
+	Attempts  int          `json:"attempts"`
+	OK        int          `json:"ok"`
+	Failed    int          `json:"failed"`
+	First     time.Time    `json:"first,omitzero"`
+	Last      time.Time    `json:"last,omitzero"`
+	BytesUp   int64        `json:"bytes_up"`
+	BytesDown int64        `json:"bytes_down"`
+	Workloads []string     `json:"workloads"`
+	Error     policy.Error `json:"error,omitempty"` // of the last attempt that failed
+
+	State Status `json:"-"` // of this host alone
+}
+
+// Unlisted is a destination that was tried and that no catalog lists. Port is 0
+// where there was but a look-up.
+type Unlisted struct {
+	Host      string       `json:"host"`
+	Port      uint16       `json:"port"`
+	Outcome   string       `json:"outcome"` // Worked, Blocked, Reached
+	Attempts  int          `json:"attempts"`
+	OK        int          `json:"ok"`
+	Failed    int          `json:"failed"`
+	First     time.Time    `json:"first,omitzero"`
+	Last      time.Time    `json:"last,omitzero"`
+	BytesUp   int64        `json:"bytes_up"`
+	BytesDown int64        `json:"bytes_down"`
+	Workloads []string     `json:"workloads"`
+	Error     policy.Error `json:"error,omitempty"`
+	Near      string       `json:"near,omitempty"`
+	Cause     *Cause       `json:"cause,omitempty"` // where it never worked
+}
+
+// Finding is something worth knowing that is no status.
+type Finding struct {
+	Kind     Kind     `json:"kind"`
+	Text     string   `json:"text"`
+	Evidence []uint64 `json:"evidence"` // seq of records, at most ten
+}
+
+// Placeholder is an open placeholder and what it stood for.
+type Placeholder struct {
+	Name   string
+	Values []string // sorted
+}

@@ -1,0 +1,215 @@
+package report
+
+import (
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// small is the catalog of most rows: two required endpoints and a wildcard.
+var small = cat("small",
+	"registry extension quay.io",
+	"blobs extension *.quay.io",
+	"jobs workload jobs.example.org",
+)
+
+// rules are the rules of contract sections 2 and 5, one a row.
+var rules = []struct {
+	why     string
+	catalog *policy.Catalog // nil: small
+	opt     Options
+	tape    *tape
+	status  string // "host:status ..." of endpoints that are worth a word
+	verdict Verdict
+	exit    int
+}{
+	// The statuses.
+	{why: "one that answered is used, and the rest unused: clear", tape: started().conn("quay.io", ok).stop(),
+		status: "quay.io:used *.quay.io:unused jobs.example.org:unused", verdict: Clear},
+	{why: "an HTTP request is an attempt", catalog: cat("c", "a x a.example.org port=80 proto=http"),
+		tape: started().request("a.example.org", ok, port(80)).stop(), status: "a.example.org:used", verdict: Clear},
+	{why: "nothing worked: blocked", tape: started().conn("quay.io", reset1).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "retries do not make it worse or better", tape: started().conn("quay.io", reset1).conn("quay.io", reset1).conn("quay.io", reset1).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "failed, then worked: used, and flapping", tape: started().conn("quay.io", reset1).conn("quay.io", ok).stop(),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "worked, then failed: partial", tape: started().conn("quay.io", ok).conn("quay.io", reset1).stop(),
+		status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "one blob host behind the wildcard is blocked: partial", tape: started().conn("quay.io", ok).conn("cdn01.quay.io", ok).conn("cdn03.quay.io", reset1).stop(),
+		status: "quay.io:used *.quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "the last attempt is the one that began last: a long tunnel that closes later does not mend a failure",
+		tape:   started().conn("quay.io", at(100), ok, lasted(90*time.Second)).conn("quay.io", at(60), reset1).stop(at(110)),
+		status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "and an old attempt that timed out after a younger one worked does not break it",
+		tape:   started().conn("quay.io", at(20), ok).conn("quay.io", at(30), dropped, lasted(20*time.Second)).stop(at(40)),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "accepted, never answered, left: reached, and nothing is proven", tape: started().conn("quay.io", left).conn("jobs.example.org", ok).stop(),
+		status: "quay.io:reached", verdict: CannotTell, exit: 3},
+	{why: "an abandoned attempt beside one that worked does not count", tape: started().conn("quay.io", left).conn("quay.io", ok).conn("quay.io", left).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "an abandoned attempt beside one that failed does not count", tape: started().conn("quay.io", reset1).conn("quay.io", left).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "a host of a wildcard that was but abandoned may be filtered: no all-clear", tape: started().conn("cdn01.quay.io", ok).conn("cdn03.quay.io", left).stop(),
+		status: "*.quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "an outcome that we do not know proves nothing", tape: started().conn("quay.io", func(r *policy.Record) { r.Outcome = "splendid" }).stop(),
+		status: "quay.io:reached", verdict: CannotTell, exit: 3},
+	{why: "a denied attempt beside one that worked does not count", tape: started().conn("quay.io", ok).conn("quay.io", denied(policy.ConnectionLimitReached)).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "our own limit refused the only attempt: blocked, by us", tape: started().conn("quay.io", denied(policy.ConnectionLimitReached)).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "enforce mode refused a listed name for its SNI: blocked, by us", tape: started().conn("quay.io", denied(policy.HTTPRequestDenied), sni("evil.example")).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+
+	// Names and ports.
+	{why: "another port is another endpoint, and so in no list", tape: started().conn("quay.io", ok).conn("quay.io", ok, port(8443)).stop(),
+		status: "quay.io:used unlisted=quay.io:8443", verdict: Gaps},
+	{why: "a record without a port is in no list, and meets no endpoint", tape: started().conn("quay.io", ok, port(0)).stop(),
+		status: "quay.io:unused unlisted=quay.io:0", verdict: Gaps, exit: 3},
+	{why: "upper case and a final dot are the same name", tape: started().conn("QUAY.IO.", ok).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "the apex is not behind the wildcard", catalog: cat("c", "a x *.quay.io", "b x b.example.org"), tape: started().conn("b.example.org", ok).conn("quay.io", ok).stop(),
+		status: "*.quay.io:unused unlisted=quay.io:443", verdict: Gaps},
+	{why: "matches in the record are not believed", tape: started().conn("evil.example", ok, func(r *policy.Record) {
+		r.Matches = []policy.Match{{Catalog: "small", Requirement: "registry", Endpoint: "quay.io:443"}}
+	}).stop(), status: "quay.io:unused unlisted=evil.example:443", verdict: Gaps, exit: 3},
+	{why: "a host counts for its most specific endpoint alone", catalog: cat("c", "a x *.example.org", "b x cdn.example.org"), tape: started().conn("cdn.example.org", ok).stop(),
+		status: "*.example.org:unused cdn.example.org:used", verdict: Clear},
+
+	// Look-ups.
+	{why: "looked up with success and never connected to: somebody goes around us", tape: started().conn("jobs.example.org", ok).query("quay.io", answers("203.0.113.9")).stop(),
+		status: "quay.io:resolved", verdict: CannotTell, exit: 3},
+	{why: "look-ups alone clear nothing", tape: started().query("quay.io", answers("203.0.113.9")).stop(),
+		status: "quay.io:resolved", verdict: CannotTell, exit: 3},
+	{why: "a look-up before its connection is explained", tape: started().query("quay.io", answers("203.0.113.9")).conn("quay.io", ok).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "a look-up is explained by a connection on another listed port", catalog: cat("c", "a x a.example.org port=80", "b x a.example.org"),
+		tape: started().query("a.example.org", answers("203.0.113.9")).conn("a.example.org", ok, port(80)).stop(), status: "a.example.org:80:used a.example.org:443:unused", verdict: Clear},
+	{why: "a host of a used wildcard went around us: no all-clear", tape: started().conn("cdn01.quay.io", ok).query("cdn02.quay.io", answers("203.0.113.9")).stop(),
+		status: "*.quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "seen only in look-ups that failed: blocked at resolve", tape: started().query("quay.io", unanswered("SERVFAIL")).query("quay.io", unanswered("SERVFAIL"), qtype("AAAA")).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "AAAA fails, A works: resolved", tape: started().query("quay.io", answers("203.0.113.9")).query("quay.io", unanswered("SERVFAIL"), qtype("AAAA")).stop(),
+		status: "quay.io:resolved", verdict: CannotTell, exit: 3},
+	{why: "no address in either family: blocked", tape: started().query("quay.io", answers()).query("quay.io", answers(), qtype("AAAA")).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "no IPv6 address is no fault", tape: started().query("quay.io", answers("203.0.113.9")).query("quay.io", answers(), qtype("AAAA")).conn("quay.io", ok).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "a look-up of another type proves nothing", tape: started().conn("jobs.example.org", ok).query("quay.io", unanswered("NXDOMAIN"), qtype("HTTPS")).query("quay.io", answers("x"), qtype("TXT")).stop(),
+		status: "quay.io:unused", verdict: Clear},
+	{why: "the resolver fails after it worked: partial", tape: started().conn("quay.io", ok).query("quay.io", unanswered("SERVFAIL")).stop(),
+		status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "the resolver failed first: used, and flapping", tape: started().query("quay.io", unanswered("SERVFAIL")).query("quay.io", answers("203.0.113.9")).conn("quay.io", ok).stop(),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "a look-up that failed before a connection that worked was not needed", tape: started().query("quay.io", unanswered("SERVFAIL")).conn("quay.io", ok).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "a look-up meets the endpoints of all ports, each the most specific", catalog: cat("c", "a x *.example.org", "b x cdn.example.org port=80", "d x d.example.org"),
+		tape: started().conn("d.example.org", ok).query("cdn.example.org", answers("203.0.113.1")).stop(), status: "*.example.org:443:resolved cdn.example.org:80:resolved", verdict: CannotTell, exit: 3},
+	{why: "an unlisted name that does not resolve was tried", tape: started().conn("quay.io", ok).query("gone.example", unanswered("NXDOMAIN")).stop(),
+		status: "unlisted=gone.example:0", verdict: Gaps, exit: 1},
+	{why: "an unlisted name that resolved was not tried by that", tape: started().conn("quay.io", ok).query("other.example", answers("203.0.113.9")).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "look-ups of cluster names are no matter", tape: started().conn("quay.io", ok).query("api.default.svc.cluster.local", unanswered("NXDOMAIN")).stop(),
+		status: "quay.io:used", verdict: Clear},
+
+	// NO_PROXY.
+	{why: "NO_PROXY leads around us by intent", opt: Options{NoProxy: []string{".example.org"}}, tape: started().conn("quay.io", ok).query("jobs.example.org", answers("203.0.113.9")).stop(),
+		status: "jobs.example.org:bypassed", verdict: Clear},
+	{why: "NO_PROXY as the ledger has it", tape: started().conn("quay.io", ok).stop(func(r *policy.Record) { r.NoProxy = []string{"example.org"} }),
+		status: "jobs.example.org:bypassed", verdict: Clear},
+	{why: "everything bypassed: nothing is cleared", opt: Options{NoProxy: []string{"*"}}, tape: started().stop(),
+		status: "quay.io:bypassed", verdict: CannotTell, exit: 3},
+	{why: "NO_PROXY does not excuse what came to us and failed", opt: Options{NoProxy: []string{"quay.io"}}, tape: started().conn("quay.io", reset1).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+
+	// What counts as required.
+	{why: "an optional endpoint that is blocked is shown, and changes nothing", catalog: cat("c", "a x a.example.org", "b x b.example.org optional"),
+		tape: started().conn("a.example.org", ok).conn("b.example.org", reset1).stop(), status: "b.example.org:blocked", verdict: Clear},
+	{why: "an optional endpoint that was reached changes nothing", catalog: cat("c", "a x a.example.org", "b x b.example.org optional"),
+		tape: started().conn("a.example.org", ok).conn("b.example.org", left).stop(), status: "b.example.org:reached", verdict: Clear},
+	{why: "only optional endpoints exercised: nothing is cleared", catalog: cat("c", "a x a.example.org", "b x b.example.org optional"),
+		tape: started().conn("b.example.org", ok).stop(), status: "b.example.org:used", verdict: CannotTell, exit: 3},
+	{why: "only another scope exercised: nothing is cleared", opt: Options{Scopes: []string{"workload"}}, tape: started().conn("quay.io", ok).stop(),
+		status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "a gap of another scope is none", opt: Options{Scopes: []string{"workload"}}, tape: started().conn("quay.io", reset1).conn("jobs.example.org", ok).stop(),
+		status: "quay.io:blocked jobs.example.org:used", verdict: Clear},
+	{why: "a scope that no catalog has: nothing is cleared", opt: Options{Scopes: []string{"wrokload"}}, tape: started().conn("quay.io", ok).stop(),
+		status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "an empty catalog clears nothing", catalog: cat("c"), tape: started().query("quay.io", answers("203.0.113.9")).stop(), verdict: CannotTell, exit: 3},
+	{why: "a requirement that had expired lists nothing any more", catalog: cat("c", "a x a.example.org", "b x b.example.org until=2025-12-07"),
+		tape: started().conn("a.example.org", ok).conn("b.example.org", ok).stop(), status: "unlisted=b.example.org:443", verdict: Gaps},
+	{why: "and is not required", catalog: cat("c", "b x b.example.org until=2025-12-07"), tape: started().conn("b.example.org", ok).stop(),
+		status: "unlisted=b.example.org:443", verdict: Gaps, exit: 3},
+	{why: "a requirement of tomorrow is not required today", catalog: cat("c", "a x a.example.org", "b x b.example.org from=2026-02-01"), tape: started().conn("a.example.org", ok).stop(),
+		status: "a.example.org:used", verdict: Clear},
+	{why: "an expired row does not hide the wildcard that still holds", catalog: cat("c", "a x *.example.org", "b x b.example.org until=2025-12-07"),
+		tape: started().conn("b.example.org", reset1).stop(), status: "*.example.org:blocked", verdict: Gaps, exit: 1},
+	{why: "an alternative that is blocked stays a gap", catalog: cat("c", "a x a.example.org any_of=g", "b x b.example.org any_of=g"),
+		tape: started().conn("a.example.org", ok).conn("b.example.org", reset1).stop(), status: "a.example.org:used b.example.org:blocked", verdict: Gaps, exit: 1},
+
+	// TLS inspection.
+	{why: "intercepted and accepted is used, and a finding", tape: started().conn("quay.io", ok, detail("issuer", "CN=Corp CA")).stop(),
+		status: "quay.io:used tls_intercepted", verdict: Clear},
+	{why: "but partial where inspection is forbidden", catalog: cat("c", "a x a.example.org need=no-tls-inspection"), tape: started().conn("a.example.org", ok, detail("issuer", "CN=Corp CA")).stop(),
+		status: "a.example.org:partial tls_intercepted", verdict: Gaps, exit: 1},
+	{why: "also where only our own probe saw it", catalog: cat("c", "a x a.example.org need=no-tls-inspection"),
+		tape:   started().conn("a.example.org", ok).conn("a.example.org", origin(policy.OriginProbe), fails(policy.StageHandshake, policy.TLSIntercepted, policy.ByNetwork, policy.Certain, "issuer", "CN=Corp CA")).stop(),
+		status: "a.example.org:partial tls_intercepted", verdict: Gaps, exit: 1},
+
+	{why: "a probe that saw a trusted certificate says nothing", catalog: cat("c", "a x a.example.org need=no-tls-inspection"),
+		tape:   started().conn("a.example.org", ok, detail("issuer", "CN=Public", "trusted", true)).conn("a.example.org", origin(policy.OriginProbe), ok, detail("issuer", "CN=Public", "trusted", true)).stop(),
+		status: "a.example.org:used", verdict: Clear},
+	{why: "a probe that was ok and saw another is evidence", catalog: cat("c", "a x a.example.org need=no-tls-inspection"),
+		tape:   started().conn("a.example.org", ok).conn("a.example.org", origin(policy.OriginProbe), ok, detail("issuer", "CN=Corp CA", "trusted", false)).stop(),
+		status: "a.example.org:partial tls_intercepted", verdict: Gaps, exit: 1},
+
+	// Unlisted destinations.
+	{why: "somebody who knocks and leaves tries no destination", tape: started().conn("quay.io", ok).conn("", left, port(0)).stop(), status: "quay.io:used", verdict: Clear},
+	{why: "a target that is no host and port is no destination", tape: started().conn("quay.io", ok).conn("0x7f.1", denied(policy.HTTPRequestError), port(0)).stop(), status: "quay.io:used guarded", verdict: Clear},
+	{why: "unlisted and worked is a gap that is not named by default", tape: started().conn("quay.io", ok).conn("other.example", ok).stop(), status: "unlisted=other.example:443", verdict: Gaps},
+	{why: "unlisted and never worked is among the blocked", tape: started().conn("quay.io", ok).conn("other.example", dropped).stop(), status: "unlisted=other.example:443", verdict: Gaps, exit: 1},
+	{why: "unlisted and abandoned never worked", tape: started().conn("quay.io", ok).conn("other.example", left).stop(), status: "unlisted=other.example:443", verdict: Gaps, exit: 1},
+	{why: "unlisted and refused in enforce mode never worked", tape: started().conn("quay.io", ok).conn("other.example", denied(policy.HTTPRequestDenied)).stop(), status: "unlisted=other.example:443", verdict: Gaps, exit: 1},
+	{why: "a text that is no name and went through is in no list", tape: started().conn("quay.io", ok).conn("\x1b[31m", ok).stop(), status: "unlisted=\x1b[31m:443", verdict: Gaps},
+	{why: "unlisted, while something required was but reached: no exit 0", tape: started().conn("quay.io", left).conn("other.example", ok).stop(), status: "quay.io:reached unlisted=other.example:443", verdict: Gaps, exit: 3},
+	{why: "metadata at the proxy is a matter of NO_PROXY", tape: started().conn("quay.io", ok).conn("169.254.169.254", denied(policy.DestinationProhibited), port(80)).stop(), status: "quay.io:used no_proxy", verdict: Clear},
+	{why: "so are cluster names and private addresses", tape: started().conn("quay.io", ok).conn("kube-dns.kube-system.svc", dropped).conn("x.svc.cluster.local", ok).conn("10.96.0.1", dropped).stop(),
+		status: "quay.io:used no_proxy", verdict: Clear},
+	{why: "a private address that a catalog lists is an endpoint", catalog: cat("c", "a x 10.1.2.3"), tape: started().conn("10.1.2.3", dropped).stop(), status: "10.1.2.3:blocked", verdict: Gaps, exit: 1},
+	{why: "a guarded address is no gap", tape: started().conn("quay.io", ok).conn("rebind.example", denied(policy.DestinationProhibited)).stop(), status: "quay.io:used guarded", verdict: Clear},
+
+	// Nothing observed.
+	{why: "no record at all", tape: &tape{}, verdict: CannotTell, exit: 3},
+	{why: "only start, canary and stop", tape: started().stop(), status: "quay.io:unused", verdict: CannotTell, exit: 3},
+	{why: "only guard denials", tape: started().conn("rebind.example", denied(policy.DestinationProhibited)).conn("169.254.169.254", denied(policy.DestinationProhibited)).stop(),
+		status: "no_proxy guarded", verdict: CannotTell, exit: 3},
+	{why: "only our own probes", tape: started().conn("quay.io", ok, origin(policy.OriginProbe)).stop(), status: "quay.io:unused", verdict: CannotTell, exit: 3},
+	{why: "only what is inside the cluster", tape: started().conn("10.96.0.1", ok).stop(), status: "quay.io:unused no_proxy", verdict: CannotTell, exit: 3},
+	{why: "what says a canary's name and got an answer is traffic", tape: started().conn("quay.io", ok).conn("evil."+canaryDomain, ok).stop(), status: "unlisted=evil." + canaryDomain + ":443", verdict: Gaps},
+	{why: "check tries endpoints on purpose: that is evidence", tape: started().conn("quay.io", ok, origin(policy.OriginCheck)).stop(), status: "quay.io:used", verdict: Clear},
+
+	// The recording itself.
+	{why: "lost records", tape: started().conn("quay.io", ok).lost(3, "queue full").stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "a lost record that says none was lost", tape: started().conn("quay.io", ok).lost(0, "queue full").stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "lost records and a gap: the gap is certain", tape: started().conn("quay.io", reset1).lost(3, "queue full").stop(), status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "lost records and a gap that is not named", tape: started().conn("quay.io", ok).conn("other.example", ok).lost(3, "queue full").stop(), status: "unlisted=other.example:443", verdict: Gaps, exit: 3},
+	{why: "no canary", tape: quiet().conn("quay.io", ok).halt(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "no canary before stop", tape: started().conn("quay.io", ok).halt(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "another canary than the one announced", tape: quiet().conn("dead."+canaryDomain, denied(policy.HTTPRequestDenied), origin(policy.OriginCanary)).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "no canary through the second listener", tape: started().conn("quay.io", ok).stop(),
+		catalog: small, opt: Options{Files: []string{"two-listeners"}}, status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "still running or killed: a blind spot, no doubt", tape: started().conn("quay.io", ok), status: "quay.io:used", verdict: Clear},
+	{why: "killed and started again, both with canaries", tape: started().conn("quay.io", ok).restart().sing().conn("jobs.example.org", ok).stop(), status: "quay.io:used jobs.example.org:used", verdict: Clear},
+	{why: "started again, and the first had no canary", tape: quiet().conn("quay.io", ok).restart().sing().stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "a kind of record that we do not know", tape: started().conn("quay.io", ok).add(&policy.Record{Kind: "secret"}).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+
+	// Connections that are still open.
+	{why: "open and ok is ok", tape: started().conn("quay.io", ok, open("1")), status: "quay.io:used", verdict: Clear},
+	{why: "open and silent is a failure until it closes", tape: started().conn("quay.io", open("1"), fails(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Likely)), status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "the closing record replaces the silence", tape: started().conn("quay.io", open("1"), fails(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Likely)).conn("quay.io", closes("1"), ok).stop(), status: "quay.io:used", verdict: Clear},
+	{why: "the closing record replaces ok, too", tape: started().conn("quay.io", open("1"), ok).conn("quay.io", closes("1"), fails(policy.StageData, policy.ConnectionTerminated, policy.ByNetwork, policy.Likely)).stop(), status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "a restart settles what was open: the same id is another connection", tape: started().conn("quay.io", open("1"), dropped).restart().sing().conn("jobs.example.org", closes("1"), ok).stop(), status: "quay.io:blocked jobs.example.org:used", verdict: Gaps, exit: 1},
+}
+
+// restart is a start on the same file.
+func (t *tape) restart() *tape { return t.add(quiet().records[0]) }

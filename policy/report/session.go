@@ -1,0 +1,228 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// canaryDomain is where canaries live.
+const canaryDomain = "canary.egressaudit.invalid"
+
+// maxWords bounds the lists of phases, reasons and the like.
+const maxWords = 64
+
+// trial is what the records say of the recording itself.
+type trial struct {
+	name       string
+	vantages   []string
+	started    time.Time
+	latest     time.Time
+	ended      time.Time
+	phases     []string
+	regions    []string
+	ledgers    []string
+	noProxy    []string
+	listeners  []string
+	child      *int
+	session    session
+	sessions   int
+	killed     int      // sessions that a start ended
+	canaryless []string // where an announced canary was not seen
+	damages    []string
+	moreDamage int
+	lost       uint64
+	lostWhy    []string
+}
+
+// session is the time from a start to its stop.
+type session struct {
+	running   bool
+	parent    string
+	canary    string
+	listeners map[string]int // kind → how many
+	canaries  map[string]int // kind → connections seen
+}
+
+// common takes from a record what all kinds have.
+func (t *trial) common(r *policy.Record) {
+	if t.name == "" {
+		t.name = keep(r.Trial)
+	}
+	t.vantages = addWord(t.vantages, r.Vantage)
+	if t.started.IsZero() {
+		t.started = stamp(r.Time)
+	}
+	if at := stamp(r.Time); at.After(t.latest) {
+		t.latest = at
+	}
+}
+
+func (t *trial) start(r *policy.Record) {
+	if t.session.running {
+		t.killed++
+		t.missing(&t.canaryless, t.session.demand(1))
+	}
+	t.sessions++
+	t.session = session{running: true, listeners: map[string]int{}, canaries: map[string]int{}}
+	t.ended = time.Time{}
+	s := r.Session
+	if s == nil {
+		return
+	}
+	t.session.parent = keep(s.Parent)
+	if n, err := policy.ParseName(s.Canary); err == nil {
+		t.session.canary = keep(n.String())
+	} else if s.Canary != "" {
+		t.session.canary = keep(s.Canary) // never seen, then
+	}
+	for _, l := range s.Listeners {
+		t.listeners = addWord(t.listeners, l)
+		if k := carries(listenerKind(l)); k != "" {
+			t.session.listeners[k]++
+		}
+	}
+	t.take(s)
+}
+
+func (t *trial) stop(r *policy.Record) {
+	if t.session.running {
+		t.missing(&t.canaryless, t.session.demand(2))
+	}
+	t.session.running = false
+	t.ended = stamp(r.Time)
+	if r.Session == nil {
+		return
+	}
+	t.take(r.Session)
+	if c := r.Session.ChildStatus; c != nil {
+		status := *c
+		t.child = &status
+	}
+}
+
+// take keeps the circumstances that start and stop both tell.
+func (t *trial) take(s *policy.Session) {
+	t.ledgers = addWord(t.ledgers, s.Ledger)
+	for _, r := range s.Regions {
+		t.regions = addWord(t.regions, r)
+	}
+	for _, n := range s.NoProxy {
+		t.noProxy = addWord(t.noProxy, n)
+	}
+}
+
+func (t *trial) phase(text string) { t.phases = addWord(t.phases, text) }
+
+func (t *trial) damage(err error) {
+	if err == nil {
+		return
+	}
+	if len(t.damages) >= maxWords {
+		t.moreDamage++
+		return
+	}
+	t.damages = addWord(t.damages, err.Error())
+}
+
+func (t *trial) lose(n uint64, why string) {
+	if t.lost+n < t.lost {
+		n = 0
+	}
+	t.lost += n
+	t.lostWhy = addWord(t.lostWhy, why)
+}
+
+// canary takes s as a sign of life of a listener, where it is one. A connection
+// that only says a canary's name and got an answer all the same is traffic.
+func (t *trial) canary(s sight) bool {
+	n, err := policy.ParseName(s.Name)
+	if err != nil {
+		n, err = policy.ParseName(s.Asked)
+	}
+	ours := err == nil && n.Within(canaryDomain)
+	if s.Origin != policy.OriginCanary && (!ours || s.Outcome == policy.OK) {
+		return false
+	}
+	if c := &t.session; s.kind != policy.KindQuery && c.running && c.canary != "" && said(s, c.canary) {
+		c.canaries[carries(s.Listener)]++
+	}
+	return true
+}
+
+// said says whether name is what s was about.
+func said(s sight, name string) bool {
+	for _, text := range []string{s.Name, s.Asked, s.SNI, s.Host} {
+		if n, err := policy.ParseName(text); err == nil && n.String() == name {
+			return true
+		}
+	}
+	return false
+}
+
+// demand lists the kinds of listeners through which fewer than times canaries a
+// listener were seen.
+func (s *session) demand(times int) []string {
+	if s.canary == "" {
+		return nil
+	}
+	var out []string
+	total := 0
+	for k, n := range s.listeners {
+		total += n
+		if seen := s.canaries[k]; seen < n*times {
+			out = append(out, fmt.Sprintf("%s (%d of %d seen)", k, seen, n*times))
+		}
+	}
+	slices.Sort(out)
+	if total > 0 {
+		return out
+	}
+	seen := 0
+	for _, n := range s.canaries {
+		seen += n
+	}
+	if seen < times {
+		out = append(out, fmt.Sprintf("unnamed (%d of %d seen)", seen, times))
+	}
+	return out
+}
+
+func (t *trial) missing(to *[]string, what []string) {
+	for _, w := range what {
+		*to = addWord(*to, w)
+	}
+}
+
+// listenerKind is the kind of "connect 127.0.0.1:3128".
+func listenerKind(l string) string {
+	kind, _, _ := strings.Cut(strings.TrimSpace(l), " ")
+	return kind
+}
+
+// carries is the socket that a listener's connections come through: CONNECT and
+// absolute-form arrive at the same one. It is "" for listeners that carry no
+// connections to destinations.
+func carries(kind string) string {
+	switch kind {
+	case "connect", "http", "proxy":
+		return "proxy"
+	case "redirect", "tproxy":
+		return kind
+	}
+	return ""
+}
+
+// addWord appends s to a short list of distinct texts.
+func addWord(list []string, s string) []string {
+	if s == "" || len(list) >= maxWords {
+		return list
+	}
+	if slices.Contains(list, short(s)) {
+		return list
+	}
+	return append(list, keep(s))
+}
