@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/proxy/hello"
 )
 
 // probeTimeout is how long a handshake of our own may take.
@@ -54,13 +55,13 @@ func newProber(p *Proxy, mode ProbeMode, roots *x509.CertPool) *prober {
 }
 
 // wants says whether a tunnel's certificate is worth a handshake: the client
-// refused it, or the endpoint must not be inspected and answered.
-func (b *prober) wants(o *policy.Observation, sensitive bool) bool {
-	refused := o.Error == policy.TLSAlertReceived && o.By == policy.ByClient
-	answered := o.Outcome == policy.OK && o.Protocol == "tls"
+// refused it or may have, or the endpoint answered and must not be inspected.
+func (b *prober) wants(t *tunnel) bool {
+	refused := t.o.Error == policy.TLSAlertReceived && t.o.By == policy.ByClient
+	answered := t.o.Outcome == policy.OK && t.isTLS()
 	switch b.mode {
 	case ProbeSuspect:
-		return refused || answered && sensitive
+		return refused || answered && (t.mute() || t.sensitive())
 	case ProbeAlways:
 		return refused || answered
 	}
@@ -131,7 +132,7 @@ func (b *prober) judge(s tls.ConnectionState, name string, into *probe) {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &unknown):
-		into.why = "unknown_authority"
+		into.why = unknownAuthority
 	case errors.As(err, &host):
 		into.why = "other_name"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -140,6 +141,9 @@ func (b *prober) judge(s tls.ConnectionState, name string, into *probe) {
 		into.why = "invalid"
 	}
 }
+
+// unknownAuthority is why a certificate counts as an inspecting device's.
+const unknownAuthority = "unknown_authority"
 
 // note writes the evidence into o.
 func (r *probe) note(o *policy.Observation) {
@@ -152,7 +156,7 @@ func (r *probe) note(o *policy.Observation) {
 // inspect completes a tunnel's verdict by who signed the certificate.
 func (t *tunnel) inspect() {
 	o := &t.o
-	if t.barred || o.Origin != policy.OriginClient || !t.p.prober.wants(o, t.sensitive()) {
+	if t.barred || o.Origin != policy.OriginClient || !t.p.prober.wants(t) {
 		return
 	}
 	sni := o.SNI
@@ -160,20 +164,29 @@ func (t *tunnel) inspect() {
 		sni = t.name.String()
 	}
 	seen := t.p.prober.look(probeTarget{t.name, o.Port, sni})
-	switch {
-	case seen == nil || seen.issuer == "":
-	case o.Outcome == policy.OK && !seen.trusted:
-		seen.note(o)
-	case o.Outcome == policy.OK:
-	case seen.trusted:
-		seen.note(o)
-		note(o, detail{"trusted": true})
-	case seen.why == "unknown_authority":
-		o.Error, o.By = policy.TLSIntercepted, policy.ByNetwork
-		seen.note(o)
-	default:
-		seen.note(o)
+	if seen == nil || seen.issuer == "" {
+		return
 	}
+	if seen.trusted {
+		if o.Outcome != policy.OK { // the client's own reasons
+			seen.note(o)
+			note(o, detail{"trusted": true})
+		}
+		return
+	}
+	seen.note(o)
+	if o.Outcome == policy.OK && t.mute() {
+		o.Verdict = failed(policy.StageHandshake, policy.TLSAlertReceived, policy.ByClient, policy.Likely)
+	}
+	if o.Outcome == policy.Failed && seen.why == unknownAuthority {
+		o.Error, o.By = policy.TLSIntercepted, policy.ByNetwork
+	}
+}
+
+// mute says that the client answered the handshake and left without a word: so
+// do GnuTLS's clients when they refuse the certificate.
+func (t *tunnel) mute() bool {
+	return t.shake.Stage() == hello.Finished && !t.shake.Spoke() && t.ended == clientSide
 }
 
 // sensitive says whether an endpoint met must not be inspected.

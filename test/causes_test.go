@@ -556,3 +556,27 @@ func TestBulk(t *testing.T) {
 	c.Close()
 	require.EqualValues(t, size, r.closing().BytesDown)
 }
+
+// TestMuteClient: GnuTLS's clients (wget, git) finish the handshake, then look at
+// the certificate, and leave. What they say is the same as after a good one.
+func TestMuteClient(t *testing.T) {
+	for name, c := range map[string]struct {
+		does lab.Behaviour
+		want want
+	}{
+		"inspected": {lab.ForeignCA, fail("handshake", "tls_intercepted", "network", likely, map[string]any{"issuer": nil})},
+		"trusted":   {lab.Site{}, ok()},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(name+"/"+tls.VersionName(version), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, options{rules: map[string]lab.Behaviour{"site.example.com:443": c.does}})
+				raw, _ := r.connect(r.target("site.example.com", 443, false))
+				conn := tls.Client(raw, &tls.Config{ServerName: "site.example.com", InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
+				require.NoError(t, conn.Handshake())
+				require.NoError(t, raw.Close())
+				c.want.check(t, r.closing())
+			})
+		}
+	}
+}

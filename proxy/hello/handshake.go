@@ -42,6 +42,7 @@ type Handshake struct {
 	alert   uint8
 	retried bool   // a HelloRetryRequest came
 	greeted bool   // the ServerHello came
+	spoke   bool   // the client sent application data after its answer
 	answers bool   // the client's current record began after the ServerHello
 	ended   bool   // a record as long as an EndOfEarlyData came
 	version uint16 // what the ServerHello selected
@@ -54,12 +55,17 @@ type Handshake struct {
 // Stage returns how far the handshake came.
 func (h *Handshake) Stage() Stage { return h.stage }
 
-// Decided says that nothing more is to be learned: Finished, NotTLSReply, or a
-// fatal alert in the clear. A warning, or an alert known by its length alone,
-// may yet be followed by an answer.
+// Decided says that nothing more is to be learned: the client went on after its
+// answer, or NotTLSReply, or a fatal alert in the clear. A warning, or an alert
+// known by its length alone, may yet be followed by an answer.
 func (h *Handshake) Decided() bool {
-	return h.stage == Finished || h.stage == NotTLSReply || h.final
+	return h.spoke || h.stage == NotTLSReply || h.final
 }
+
+// Spoke says that the client, after its answer, sent a record that can be
+// application data. GnuTLS verifies the certificate when the handshake is over:
+// a client that answers and then leaves without a word may have refused it.
+func (h *Handshake) Spoke() bool { return h.spoke }
 
 // Version returns the version that the ServerHello (or HelloRetryRequest)
 // selected, 0 before it came.
@@ -83,7 +89,7 @@ func (h *Handshake) Client(b []byte) {
 	for len(b) > 0 && !h.Decided() {
 		if h.client.left > 0 {
 			_, b = h.client.body(b)
-			if h.client.alertWhole() && h.spoken() {
+			if h.client.alertWhole() && h.spoken() && h.stage != Finished {
 				h.raise(ClientAlert, h.client.alert)
 			}
 			continue
@@ -104,6 +110,10 @@ func (h *Handshake) spoken() bool { return h.answers || h.retried }
 
 func (h *Handshake) clientRecord() {
 	size := h.client.left
+	if h.stage == Finished {
+		h.spoke = h.client.typ == recordData && !(isTLS13(h.version) && size == sealingOf(h.suite).alert())
+		return
+	}
 	switch h.client.typ {
 	case recordAlert:
 		if size != alertSize && h.spoken() {
@@ -172,7 +182,7 @@ func (h *Handshake) raiseUnread(by Stage) {
 
 // Server takes the next bytes of the server.
 func (h *Handshake) Server(b []byte) {
-	for len(b) > 0 && !h.Decided() {
+	for len(b) > 0 && !h.Decided() && h.stage != Finished {
 		if h.server.left > 0 {
 			var piece []byte
 			piece, b = h.server.body(b)

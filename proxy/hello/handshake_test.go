@@ -17,7 +17,7 @@ type want struct {
 	version uint16
 	alert   string // "" when there is none, or it was encrypted
 	short   bool
-	decided bool
+	decided bool // without meaning where it is finished: then TestSpoke has the word
 }
 
 // comesTo demands it of every chunking.
@@ -28,7 +28,12 @@ func comesTo(t *testing.T, w want, early bool, tape []said) {
 		follow(&h, tape, size)
 		alert, ok := h.Alert()
 		require.Equal(t, ok, alert != "")
-		require.Equal(t, w, want{h.Stage(), h.Version(), alert, h.ClientShort(), h.Decided()}, "in pieces of %d", size)
+		decided := h.Decided()
+		if h.Stage() == hello.Finished {
+			require.Equal(t, h.Spoke(), decided)
+			decided = w.decided
+		}
+		require.Equal(t, w, want{h.Stage(), h.Version(), alert, h.ClientShort(), decided}, "in pieces of %d", size)
 	}
 }
 
@@ -206,6 +211,34 @@ func TestHandshakeSteps(t *testing.T) {
 		{"an extension longer than its message", false, []said{hi, {false, record(22, brokenHello())}}, waits(v12)},
 	} {
 		t.Run(c.why, func(t *testing.T) { comesTo(t, c.want, c.early, c.tape) })
+	}
+}
+
+// TestSpoke: GnuTLS refuses a certificate after it has answered.
+func TestSpoke(t *testing.T) {
+	for _, c := range []struct {
+		why   string
+		tape  []said
+		spoke bool
+	}{
+		{"1.3: nothing behind the Finished", []said{hi, greet13, ccs, up(53)}, false},
+		{"1.3: an alert behind it", []said{hi, greet13, up(53), up(19)}, false},
+		{"1.3: data", []said{hi, greet13, up(53), up(100)}, true},
+		{"1.3: data behind what looked like an alert", []said{hi, greet13, up(53), up(19), up(100)}, true},
+		{"1.3: the server's data is not the client's", []said{hi, greet13, up(53), down(300)}, false},
+		{"1.2: the Finished itself", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}}, false},
+		{"1.2: an alert", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}, sealedAlert(true, 26)}, false},
+		{"1.2: data", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}, up(30)}, true},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			for _, size := range []int{1, 7, 1 << 20} {
+				var h hello.Handshake
+				follow(&h, c.tape, size)
+				require.Equal(t, hello.Finished, h.Stage())
+				require.Equal(t, c.spoke, h.Spoke())
+				require.Equal(t, c.spoke, h.Decided(), "there is more to learn as long as the client is silent")
+			}
+		})
 	}
 }
 
