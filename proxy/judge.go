@@ -13,6 +13,10 @@ import (
 // middle of data; on an idle tunnel it is a normal end.
 const recent = 5 * time.Second
 
+// oneSegment is what surely fits into one TCP segment. Firewalls that look at
+// one packet drop larger hellos; that they are large is evidence.
+const oneSegment = 1300
+
 // describe writes what the first bytes said, and the counts, into o.
 func (t *tunnel) describe(o *policy.Observation) {
 	o.BytesUp, o.BytesDown = t.up.bytes.Load(), t.down.bytes.Load()
@@ -36,6 +40,9 @@ func (t *tunnel) describe(o *policy.Observation) {
 		o.Protocol = "other"
 	}
 	o.TLSVersion = tlsVersion(t.shake.Version())
+	if t.isTLS() && t.helloSize > oneSegment {
+		note(o, detail{"hello_bytes": t.helloSize})
+	}
 	t.rename(o, h)
 }
 
@@ -123,6 +130,8 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 		if t.route.parent != nil {
 			o.Confidence = policy.Likely
 		}
+	case t.ended == serverSide && t.quiet > recent:
+		note(o, detail{"close": t.how, "idle_ms": t.quiet.Milliseconds()}) // one is normal, many at the same time are a device
 	case t.why != "":
 		o.Error, o.By = policy.ConnectionTerminated, policy.BySelf
 		note(o, detail{"why": t.why, "idle_ms": t.idle().Milliseconds()})

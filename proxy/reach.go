@@ -39,6 +39,9 @@ func (p *Proxy) find(o *policy.Observation, name policy.Name, port uint16, liste
 	if err != nil {
 		return fail(o, failed(policy.StageParent, policy.ProxyInternalError, policy.BySelf, policy.Certain), detail{"parent": err.Error()})
 	}
+	if parent == nil && p.parent != nil {
+		note(o, detail{"direct": true}) // NO_PROXY: the parent is not to blame
+	}
 	addr, literal := name.Addr()
 	switch {
 	case parent != nil && localName(name), literal && !p.guard.dials(p.guard.judge(netip.AddrPortFrom(addr, port)), listed):

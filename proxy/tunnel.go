@@ -28,23 +28,24 @@ type tunnel struct {
 	decided  atomic.Bool  // no more bytes need to be looked at
 	half     atomic.Bool  // one direction has ended
 
-	mu       sync.Mutex // guards what follows
-	o        policy.Observation
-	first    time.Time // the client's first bytes
-	answered time.Time // the destination's first bytes
-	progress time.Time // the destination's last bytes before it was decided
-	parser   hello.Parser
-	parsed   bool
-	hello    hello.Hello
-	shake    hello.Handshake
-	reply    hello.ReplyParser
-	ended    side          // who ended first
-	how      string        // and how: fin, rst, timeout, error
-	quiet    time.Duration // how long nothing had gone by then
-	why      string        // we cut it: idle, drain
-	silent   bool          // its silence was recorded
-	interim  bool          // its success was recorded
-	barred   bool          // denied by its server name: o has the verdict
+	mu        sync.Mutex // guards what follows
+	o         policy.Observation
+	first     time.Time // the client's first bytes
+	answered  time.Time // the destination's first bytes
+	progress  time.Time // the destination's last bytes before it was decided
+	parser    hello.Parser
+	parsed    bool
+	hello     hello.Hello
+	helloSize int // octets until it was parsed
+	shake     hello.Handshake
+	reply     hello.ReplyParser
+	ended     side          // who ended first
+	how       string        // and how: fin, rst, timeout, error
+	quiet     time.Duration // how long nothing had gone by then
+	why       string        // we cut it: idle, drain
+	silent    bool          // its silence was recorded
+	interim   bool          // its success was recorded
+	barred    bool          // denied by its server name: o has the verdict
 }
 
 // side is one end of a tunnel.
@@ -128,6 +129,9 @@ func (t *tunnel) saw(from side, b []byte) {
 func (t *tunnel) sawClient(b []byte) {
 	if t.first.IsZero() {
 		t.first = time.Now()
+	}
+	if !t.parsed {
+		t.helloSize += len(b)
 	}
 	if !t.parsed && t.parser.Feed(b) {
 		t.parsed = true

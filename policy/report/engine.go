@@ -121,6 +121,9 @@ func (e *Engine) observe(r *policy.Record) {
 	b := e.book
 	b.phase(r.Phase)
 	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent}
+	if direct, _ := r.Detail["direct"].(bool); direct {
+		s.parent = ""
+	}
 	s.begun, s.at = span(r)
 	if b.canary(s) || s.Origin == policy.OriginCanary {
 		return
