@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -75,14 +76,37 @@ func (u *upgraded) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// parentPage judges an answer that a parent gave instead of the origin: a 407,
-// or an error that the parent owns up to.
-func parentPage(resp *http.Response) (policy.Verdict, detail) {
-	own := resp.Header.Get("X-Squid-Error") != "" || strings.Contains(resp.Header.Get("Proxy-Status"), "error=")
-	if resp.StatusCode == http.StatusProxyAuthRequired || own && resp.StatusCode >= 400 {
-		return parentVerdict(resp)
+// parentPage judges an answer that a parent gave instead of the origin: one that
+// the parent owns up to, or one without the Via that whoever forwards an answer
+// must add (RFC 9110 section 7.6.3). Parents that add none are known by the
+// answers they forward; of those a 4xx passes for the origin's.
+func (p *Proxy) parentPage(resp *http.Response) (policy.Verdict, detail) {
+	h, code := resp.Header, resp.StatusCode
+	via := h.Get("Via") != ""
+	if code < 400 {
+		if via {
+			p.parentAddsVia.Store(true)
+		}
+		return policy.Verdict{}, nil
 	}
-	return policy.Verdict{}, nil
+	own := code == http.StatusProxyAuthRequired || h.Get("X-Squid-Error") != "" ||
+		strings.Contains(h.Get("Proxy-Status"), "error=") || !via && proxyServer(h)
+	unsigned := !via && code != http.StatusNetworkAuthenticationRequired && (code >= 500 || p.parentAddsVia.Load())
+	if !own && !unsigned {
+		return policy.Verdict{}, nil
+	}
+	v, d := parentVerdict(resp)
+	if !own {
+		v.Confidence = policy.Likely
+		d["via"] = "none"
+	}
+	return v, d
+}
+
+// proxyServer says whether an answer's Server field names a forward proxy.
+func proxyServer(h http.Header) bool {
+	s := strings.ToLower(h.Get("Server"))
+	return strings.Contains(s, "squid") || strings.Contains(s, "tinyproxy") || marked(s)
 }
 
 // blockPage says how sure it is that an answer is a device's and not the
@@ -130,19 +154,23 @@ func (p *Proxy) lists(n policy.Name) bool {
 	return len(p.index.Match(nil, n, 443))+len(p.index.Match(nil, n, 80)) > 0
 }
 
-// marks are the header fields and server names by which filtering devices give
-// themselves away.
+// marks are the names by which filtering devices give themselves away. Via and
+// X-Cache are not looked at: origins have caches of their own.
 var marks = []string{"squid", "fortigate", "fortigat", "zscaler", "bluecoat", "mcafee", "web gateway", "ironport", "netskope",
 	"paloalto", "sophos", "checkpoint", "websense", "forcepoint", "webfilter", "firewall", "barracuda", "umbrella"}
 
 func middlebox(h http.Header) string {
-	for _, field := range []string{"Server", "Via", "X-Squid-Error", "X-Blocked-By", "X-Filter", "X-Cache"} {
-		v := strings.ToLower(h.Get(field))
-		for _, m := range marks {
-			if strings.Contains(v, m) {
-				return printable(field + ": " + h.Get(field))
-			}
+	if e := h.Get("X-Squid-Error"); e != "" {
+		return printable("X-Squid-Error: " + e)
+	}
+	for _, field := range []string{"Server", "X-Blocked-By", "X-Filter"} {
+		if v := h.Get(field); marked(strings.ToLower(v)) {
+			return printable(field + ": " + v)
 		}
 	}
 	return ""
+}
+
+func marked(lower string) bool {
+	return slices.ContainsFunc(marks, func(m string) bool { return strings.Contains(lower, m) })
 }

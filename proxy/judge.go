@@ -189,6 +189,9 @@ func (t *tunnel) badAnswer() (policy.Verdict, detail) {
 	case hello.ServerAlert:
 		return failed(t.stage(), policy.TLSAlertReceived, policy.ByOrigin, policy.Likely), d
 	case hello.ClientAlert:
+		if t.ended == serverSide && t.shook != hello.ClientAlert {
+			return policy.Verdict{}, nil // OpenSSL complains so when it is cut off
+		}
 		c := policy.Certain
 		if t.shake.ClientShort() {
 			d["alert"], c = "encrypted", policy.Likely

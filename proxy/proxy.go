@@ -42,6 +42,8 @@ type Proxy struct {
 	session string // tells our connections from those of another run
 	serial  atomic.Uint64
 
+	parentAddsVia atomic.Bool // it signs the answers that it forwards
+
 	front http.Handler
 
 	life   context.Context // ends when what is open is cut

@@ -217,7 +217,7 @@ func (x *request) unanswered(err error, clientLeft bool) {
 // answered judges an answer by its header.
 func (x *request) answered(resp *http.Response) {
 	if x.route.parent != nil {
-		if v, d := parentPage(resp); v.Outcome != "" {
+		if v, d := x.p.parentPage(resp); v.Outcome != "" {
 			fail(&x.o, v, d)
 			return
 		}

@@ -42,6 +42,7 @@ type tunnel struct {
 	ended     side          // who ended first
 	how       string        // and how: fin, rst, timeout, error
 	quiet     time.Duration // how long nothing had gone by then
+	shook     hello.Stage   // and how far the handshake had come
 	why       string        // we cut it: idle, drain
 	silent    bool          // its silence was recorded
 	interim   bool          // its success was recorded
@@ -195,7 +196,7 @@ func (t *tunnel) over(who side, how string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended == nobody && t.why == "" && how != "" {
-		t.ended, t.how, t.quiet = who, how, t.idle()
+		t.ended, t.how, t.quiet, t.shook = who, how, t.idle(), t.shake.Stage()
 	}
 }
 

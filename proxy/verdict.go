@@ -64,6 +64,7 @@ func connectVerdict(stage policy.Stage, err error) (policy.Verdict, int) {
 	case errno == syscall.ECONNRESET:
 		return failed(stage, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain), 2
 	case errno == syscall.EHOSTUNREACH, errno == syscall.ENETUNREACH, errno == syscall.EACCES, errno == syscall.EPERM,
+		errno == syscall.EINVAL, // a blackhole route
 		errno == syscall.EHOSTDOWN, errno == syscall.ENETDOWN, errno == syscall.EADDRNOTAVAIL, errno == syscall.EAFNOSUPPORT:
 		return failed(stage, policy.DestinationUnroutable, policy.ByNetwork, policy.Certain), 1
 	}
