@@ -109,6 +109,8 @@ func beyond(h http.Header) (policy.Error, policy.By) {
 			return policy.DestinationUnroutable, policy.ByNetwork
 		case "111":
 			return policy.ConnectionRefused, policy.ByNetwork
+		case "0": // squid 5 says so when it found no address, too: nobody knows
+			return "", ""
 		}
 		return policy.ConnectionTerminated, policy.ByNetwork
 	case "ERR_READ_TIMEOUT":

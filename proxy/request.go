@@ -35,12 +35,39 @@ type request struct {
 	once  sync.Once
 	sent  time.Time
 	up    *counter
+	wire  *wire
 	leave func()
 
 	firstByte atomic.Int64 // milliseconds; net/http's goroutine says it
 }
 
 type routeKey struct{}
+
+// wire is the connection that a request goes out on. It remembers what net/http
+// does not tell: whether an answer had begun, and how the stream ended.
+type wire struct {
+	net.Conn
+	mu    sync.Mutex
+	begun bool
+	err   error
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = w.begun || n > 0
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
+func (w *wire) state() (begun bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.begun, w.err
+}
 
 // newTransport makes what carries absolute-form requests. Each request has a
 // connection of its own, opened before: an attempt is never hidden behind a
@@ -54,7 +81,7 @@ func (p *Proxy) newTransport() *http.Transport {
 			return r.Context().Value(routeKey{}).(*request).route.parent, nil
 		},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return ctx.Value(routeKey{}).(*request).route.conn, nil
+			return ctx.Value(routeKey{}).(*request).wire, nil
 		},
 	}
 }
@@ -160,6 +187,7 @@ func (x *request) forward(r *http.Request) *http.Response {
 	if out.Body != nil && out.Body != http.NoBody {
 		out.Body = x.up
 	}
+	x.wire = &wire{Conn: x.route.conn}
 	x.sent = time.Now()
 	watch := time.AfterFunc(x.p.limits.AnswerTimeout, x.recordSilence)
 	resp, err := x.p.transport.RoundTrip(out)
@@ -199,12 +227,19 @@ func (x *request) confidence() policy.Confidence {
 // unanswered judges a request without an answer that HTTP allows.
 func (x *request) unanswered(err error, clientLeft bool) {
 	silent := time.Since(x.sent)
+	begun, cut := x.wire.state()
+	if cut != nil {
+		err = cut // net/http says EOF where it was a reset
+	}
 	switch how := ending(err); {
+	case begun && x.route.parent != nil && how != "error" && !clientLeft:
+		// nobody passes half a status line on
+		fail(&x.o, failed(policy.StageParent, policy.ConnectionTerminated, policy.ByParent, policy.Certain), detail{"close": how})
 	case clientLeft && silent < x.p.limits.AnswerTimeout:
 		x.o.Verdict = abandoned(policy.StageHello)
 	case clientLeft:
 		fail(&x.o, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence()), detail{"silent_ms": silent.Milliseconds()})
-	case how == closeFIN || how == closeRST || strings.Contains(err.Error(), "server closed"):
+	case how == closeFIN || how == closeRST:
 		fail(&x.o, failed(policy.StageHello, policy.ConnectionTerminated, policy.ByNetwork, x.confidence()), detail{"close": how})
 	default:
 		fail(&x.o, failed(policy.StageHello, policy.HTTPProtocolError, policy.ByNetwork, x.confidence()), nil)
