@@ -186,7 +186,7 @@ func (t *tunnel) inspect() {
 // mute says that the client answered the handshake and left without a word: so
 // do GnuTLS's clients when they refuse the certificate.
 func (t *tunnel) mute() bool {
-	return t.shake.Stage() == hello.Finished && !t.shake.Spoke() && t.ended == clientSide
+	return t.shake.Stage() == hello.Finished && !t.shake.Spoke() && (t.shake.Parted() || t.ended == clientSide)
 }
 
 // sensitive says whether an endpoint met must not be inspected.

@@ -43,6 +43,7 @@ type Handshake struct {
 	retried bool   // a HelloRetryRequest came
 	greeted bool   // the ServerHello came
 	spoke   bool   // the client sent application data after its answer
+	parted  bool   // the client sent an alert after its answer
 	answers bool   // the client's current record began after the ServerHello
 	ended   bool   // a record as long as an EndOfEarlyData came
 	version uint16 // what the ServerHello selected
@@ -66,6 +67,10 @@ func (h *Handshake) Decided() bool {
 // application data. GnuTLS verifies the certificate when the handshake is over:
 // a client that answers and then leaves without a word may have refused it.
 func (h *Handshake) Spoke() bool { return h.spoke }
+
+// Parted says that the client, after its answer, sent an alert or a record just
+// as long as one, and no data before it: its farewell, or its refusal.
+func (h *Handshake) Parted() bool { return h.parted && !h.spoke }
 
 // Version returns the version that the ServerHello (or HelloRetryRequest)
 // selected, 0 before it came.
@@ -111,7 +116,9 @@ func (h *Handshake) spoken() bool { return h.answers || h.retried }
 func (h *Handshake) clientRecord() {
 	size := h.client.left
 	if h.stage == Finished {
-		h.spoke = h.client.typ == recordData && !(isTLS13(h.version) && size == sealingOf(h.suite).alert())
+		alert := h.client.typ == recordAlert || isTLS13(h.version) && size == sealingOf(h.suite).alert()
+		h.parted = h.parted || alert
+		h.spoke = h.client.typ == recordData && !alert
 		return
 	}
 	switch h.client.typ {

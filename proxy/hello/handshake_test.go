@@ -217,18 +217,19 @@ func TestHandshakeSteps(t *testing.T) {
 // TestSpoke: GnuTLS refuses a certificate after it has answered.
 func TestSpoke(t *testing.T) {
 	for _, c := range []struct {
-		why   string
-		tape  []said
-		spoke bool
+		why    string
+		tape   []said
+		spoke  bool
+		parted bool
 	}{
-		{"1.3: nothing behind the Finished", []said{hi, greet13, ccs, up(53)}, false},
-		{"1.3: an alert behind it", []said{hi, greet13, up(53), up(19)}, false},
-		{"1.3: data", []said{hi, greet13, up(53), up(100)}, true},
-		{"1.3: data behind what looked like an alert", []said{hi, greet13, up(53), up(19), up(100)}, true},
-		{"1.3: the server's data is not the client's", []said{hi, greet13, up(53), down(300)}, false},
-		{"1.2: the Finished itself", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}}, false},
-		{"1.2: an alert", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}, sealedAlert(true, 26)}, false},
-		{"1.2: data", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}, up(30)}, true},
+		{"1.3: nothing behind the Finished", []said{hi, greet13, ccs, up(53)}, false, false},
+		{"1.3: an alert behind it", []said{hi, greet13, up(53), up(19)}, false, true},
+		{"1.3: data", []said{hi, greet13, up(53), up(100)}, true, false},
+		{"1.3: data behind what looked like an alert", []said{hi, greet13, up(53), up(19), up(100)}, true, false},
+		{"1.3: the server's data is not the client's", []said{hi, greet13, up(53), down(300)}, false, false},
+		{"1.2: the Finished itself", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}}, false, false},
+		{"1.2: an alert", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}, sealedAlert(true, 26)}, false, true},
+		{"1.2: data", []said{hi, greet12, done12, ccs, {true, record(22, make([]byte, 40))}, up(30)}, true, false},
 	} {
 		t.Run(c.why, func(t *testing.T) {
 			for _, size := range []int{1, 7, 1 << 20} {
@@ -237,6 +238,7 @@ func TestSpoke(t *testing.T) {
 				require.Equal(t, hello.Finished, h.Stage())
 				require.Equal(t, c.spoke, h.Spoke())
 				require.Equal(t, c.spoke, h.Decided(), "there is more to learn as long as the client is silent")
+				require.Equal(t, c.parted, h.Parted())
 			}
 		})
 	}
