@@ -3,7 +3,7 @@
 # install what they need.
 
 GO         ?= go
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
 .PHONY: build demo test check lint cross fuzz e2e matrix bench
@@ -19,7 +19,7 @@ test:             ## everything that needs neither root nor Debian packages
 
 check: lint cross ## everything: what CI runs
 	$(GO) test -race ./...
-	$(MAKE) fuzz demo e2e
+	$(MAKE) fuzz demo e2e matrix
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
@@ -35,6 +35,9 @@ fuzz:             ## each fuzz target for FUZZTIME
 
 e2e:              ## real clients and devices: root, Debian 12
 	@sh test/e2e/run.sh
+
+matrix:           ## every cause by real devices in network namespaces: root, Debian 12
+	@sh test/matrix/run.sh
 
 bench:            ## beside tinyproxy, squid and a bare goproxy: root, Debian 12
 	@sh test/bench/run.sh
