@@ -32,13 +32,15 @@ type request struct {
 	p     *Proxy
 	o     policy.Observation
 	route route
-	once  sync.Once
 	sent  time.Time
 	up    *counter
 	wire  *wire
 	leave func()
 
 	firstByte atomic.Int64 // milliseconds; net/http's goroutine says it
+
+	mu     sync.Mutex
+	closed bool // the closing record is made
 }
 
 type routeKey struct{}
@@ -189,7 +191,9 @@ func (x *request) forward(r *http.Request) *http.Response {
 	}
 	x.wire = &wire{Conn: x.route.conn}
 	x.sent = time.Now()
-	watch := time.AfterFunc(x.p.limits.AnswerTimeout, x.recordSilence)
+	owed := x.o
+	owed.Detail = nil
+	watch := time.AfterFunc(x.p.limits.AnswerTimeout, func() { x.recordSilence(owed) })
 	resp, err := x.p.transport.RoundTrip(out)
 	watch.Stop()
 	if err != nil {
@@ -207,13 +211,16 @@ func (x *request) forward(r *http.Request) *http.Response {
 	return resp
 }
 
-// recordSilence makes an interim record of a destination that owes an answer.
-func (x *request) recordSilence() {
-	o := x.o
-	o.Detail = nil
-	o.Verdict = failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence())
-	o.Open = true
-	x.p.record(&o)
+// recordSilence makes an interim record of a destination that owes an answer,
+// unless the closing one was made meanwhile.
+func (x *request) recordSilence(o policy.Observation) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.closed {
+		o.Verdict = failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence())
+		o.Open = true
+		x.p.record(&o)
+	}
 }
 
 // confidence is likely at most behind a parent, for it may have been that.
@@ -283,14 +290,18 @@ func (x *request) refuse(r *http.Request) *http.Response {
 
 // finish makes the request's one record.
 func (x *request) finish() {
-	x.once.Do(func() {
-		if x.up != nil {
-			x.o.BytesUp = x.up.n.Load()
-		}
-		x.o.FirstByteMS = x.firstByte.Load()
-		x.p.record(&x.o)
-		x.leave()
-	})
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return
+	}
+	x.closed = true
+	if x.up != nil {
+		x.o.BytesUp = x.up.n.Load()
+	}
+	x.o.FirstByteMS = x.firstByte.Load()
+	x.p.record(&x.o)
+	x.leave()
 }
 
 // serveOrigin answers what is neither CONNECT nor absolute-form: somebody takes

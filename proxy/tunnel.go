@@ -47,6 +47,7 @@ type tunnel struct {
 	silent    bool          // its silence was recorded
 	interim   bool          // its success was recorded
 	barred    bool          // denied by its server name: o has the verdict
+	closed    bool          // the closing record is made
 }
 
 // side is one end of a tunnel.
@@ -106,6 +107,7 @@ func (t *tunnel) end() {
 		t.conclude(&t.o)
 		t.inspect()
 	}
+	t.closed = true
 	t.p.record(&t.o)
 }
 
@@ -222,6 +224,9 @@ func (t *tunnel) tick() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
 	next := t.p.limits.AnswerTimeout
 	switch ok := t.answeredInProtocol(); {
 	case ok && t.interim:
