@@ -230,7 +230,7 @@ func (t *tunnel) tick() {
 	next := t.p.limits.AnswerTimeout
 	switch ok := t.answeredInProtocol(); {
 	case ok && t.interim:
-		next = t.p.limits.IdleTimeout - t.idle()
+		next = t.p.limits.IdleTimeout
 	case ok && time.Since(t.o.Begun) >= interimAfter:
 		t.interim = true
 		t.recordOpen()
@@ -242,7 +242,7 @@ func (t *tunnel) tick() {
 	case !t.silent && t.silence() > 0:
 		next = t.p.limits.AnswerTimeout - t.silence()
 	}
-	t.alarm.Reset(max(next, time.Millisecond))
+	t.alarm.Reset(max(min(next, t.p.limits.IdleTimeout-t.idle()), time.Millisecond))
 }
 
 // silence is how long the destination has owed an answer.
