@@ -51,7 +51,7 @@ func need(t *testing.T, programs ...string) {
 	}
 	why := "needs " + strings.Join(lacks, ", ")
 	if mode == "must" {
-		t.Fatalf("%s, and EGRESSAUDIT_E2E=must: test/e2e/run.sh installs it", why)
+		t.Fatalf("%s, and EGRESSAUDIT_E2E=must (test/e2e/run.sh, as root, installs programs)", why)
 	}
 	fmt.Fprintf(os.Stderr, "SKIPPED %s: %s\n", t.Name(), why)
 	t.Skip(why)
@@ -90,16 +90,18 @@ var built struct {
 	err  error
 }
 
-// program is the path of the program under test. EGRESSAUDIT_E2E_BUILD holds
-// further arguments for go build, such as -race.
+// program is the path of the program under test: EGRESSAUDIT_E2E_PROGRAM, or
+// one built from this checkout.
 func program(t *testing.T) string {
 	t.Helper()
+	if p := os.Getenv("EGRESSAUDIT_E2E_PROGRAM"); p != "" {
+		return p
+	}
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "egressaudit-e2e-"); built.err != nil {
 			return
 		}
-		args := append([]string{"build", "-o", built.dir + "/egressaudit"}, strings.Fields(os.Getenv("EGRESSAUDIT_E2E_BUILD"))...)
-		out, err := exec.Command("go", append(args, "../../cmd/egressaudit")...).CombinedOutput()
+		out, err := exec.Command("go", "build", "-o", built.dir+"/egressaudit", "../../cmd/egressaudit").CombinedOutput()
 		if err != nil {
 			built.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}

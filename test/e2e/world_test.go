@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -26,11 +27,13 @@ import (
 var hosts = map[string]byte{
 	"web.egress.test": 10, "other.egress.test": 10, "git.egress.test": 10, "pypi.egress.test": 10,
 	"apt.egress.test": 10, "unlisted.egress.test": 10, "reg.egress.test": 14,
-	"refused.egress.test":   20, // nothing listens there
-	"reset.egress.test":     21, // RST after the client's first bytes
-	"silent.egress.test":    22, // nothing after the client's first bytes
-	"inspected.egress.test": 23, // a device's certificate
-	"page.egress.test":      24, // a block page in clear text answers a ClientHello
+	"refused.egress.test":    20, // nothing listens there
+	"reset.egress.test":      21, // RST after the client's first bytes
+	"silent.egress.test":     22, // nothing after the client's first bytes
+	"inspected.egress.test":  23, // a device's certificate
+	"private.egress.test":    23, // the same, and its endpoint must not be inspected
+	"a.misnamed.egress.test": 10, // the certificate is for *.egress.test
+	"page.egress.test":       24, // a block page in clear text answers a ClientHello
 }
 
 // catalogText lists all of them but unlisted.egress.test.
@@ -53,6 +56,9 @@ requirements:
   - {id: reset, scope: e2e, hosts: [reset.egress.test], port: 443, protocol: https, purpose: a firewall that resets}
   - {id: silent, scope: e2e, hosts: [silent.egress.test], port: 443, protocol: https, purpose: a firewall that swallows}
   - {id: inspected, scope: e2e, hosts: [inspected.egress.test], port: 443, protocol: https, purpose: a device that opens TLS}
+  - {id: private, scope: e2e, hosts: [private.egress.test], port: 443, protocol: https, purpose: a device that opens TLS, needs: [no-tls-inspection]}
+  - {id: behind, scope: e2e, hosts: [behind.egress.test], port: 443, protocol: https, purpose: a name that only the corporate proxy knows}
+  - {id: a.misnamed, scope: e2e, hosts: [a.misnamed.egress.test], port: 443, protocol: https, purpose: a certificate for another name}
   - {id: page, scope: e2e, hosts: [page.egress.test], port: 443, protocol: https, purpose: a device with a page}
   - {id: gone, scope: e2e, hosts: [gone.egress.test], port: 443, protocol: https, purpose: a name that does not exist}
 `
@@ -63,7 +69,6 @@ type world struct {
 	ca      string // PEM file of the authority that clients trust
 	catalog string
 	dns     string            // ADDRESS:PORT
-	site    string            // where the web sites are; "" until serveSites
 	meters  map[string]*meter // by ADDRESS:PORT
 	hold    chan struct{}     // closing it lets /held go on
 
@@ -143,17 +148,16 @@ func (w *world) startSites(t *testing.T, cert tls.Certificate, address string) {
 	secure, plain := newMeter(t, address+":443"), newMeter(t, address+":80")
 	w.meters[address+":443"], w.meters[address+":80"] = secure, plain
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true}
-	w.serve(t, tls.NewListener(secure, conf), http.HandlerFunc(w.page))
+	w.serve(t, tls.NewListener(secure, conf), http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.page(rw, r) }))
 	w.serve(t, plain, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body := &counted{ResponseWriter: rw}
-		up, _ := io.Copy(io.Discard, r.Body)
-		w.page(body, r)
-		plain.request(traffic{up, body.n})
+		down := &counted{ResponseWriter: rw}
+		up := w.page(down, r)
+		plain.request(traffic{up, down.n})
 	}))
 }
 
 func (w *world) serve(t *testing.T, l net.Listener, h http.Handler) {
-	s := &http.Server{Handler: h}
+	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)} // clients refuse certificates here
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -175,9 +179,17 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// page is /bytes/N, /held (half of it when hold is closed), a file of
-// DIR/www/HOST, or one line.
-func (w *world) page(rw http.ResponseWriter, r *http.Request) {
+// page reads the request's body, the length of which it returns, and answers
+// with N bytes for /bytes/N, with half a line for /held and the rest when hold
+// is closed, with a file of DIR/www/HOST where there is such a folder, and else
+// with one line.
+func (w *world) page(rw http.ResponseWriter, r *http.Request) (up int64) {
+	up, _ = io.Copy(io.Discard, r.Body)
+	w.reply(rw, r)
+	return up
+}
+
+func (w *world) reply(rw http.ResponseWriter, r *http.Request) {
 	host, _, _ := strings.Cut(r.Host, ":")
 	if n, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/bytes/"), 10, 64); err == nil {
 		rw.Header().Set("Content-Length", strconv.FormatInt(n, 10))
