@@ -39,8 +39,9 @@ func (w *watched) Read(b []byte) (int, error) {
 	if n > 0 {
 		w.last = time.Now()
 	}
-	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != nil && err != io.EOF {
 		w.brokeOff(err)
+		w.x.abort()
 	}
 	return n, err
 }
@@ -62,18 +63,6 @@ func (w *watched) Close() error {
 	err := w.ReadCloser.Close()
 	w.x.finish()
 	return err
-}
-
-// upgraded is the body of a 101: the connection, to be written to as well.
-type upgraded struct {
-	*watched
-	w io.Writer
-}
-
-func (u *upgraded) Write(b []byte) (int, error) {
-	n, err := u.w.Write(b)
-	u.x.up.n.Add(int64(n))
-	return n, err
 }
 
 // parentPage judges an answer that a parent gave instead of the origin: one that

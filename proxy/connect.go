@@ -3,8 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
-	"net/http"
 	"strings"
 	"time"
 
@@ -15,9 +15,9 @@ import (
 // first, answer with the true status, then carry the bytes. pending is what the
 // client sent right behind the request. The tunnel, once it is open, goes on in
 // a goroutine of its own, whose stack is as small as its work.
-func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, looped bool) {
+func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, via []string) {
 	t := &tunnel{p: p, client: client, o: p.begin(policy.KindConnection, "connect", addrOf(client.RemoteAddr()))}
-	if t.open(target, looped) {
+	if t.open(target, via) {
 		go t.carry(pending)
 		return
 	}
@@ -27,14 +27,14 @@ func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, loop
 
 // open judges the request and opens the way; where there is none, o has the
 // verdict.
-func (t *tunnel) open(target string, looped bool) bool {
+func (t *tunnel) open(target string, via []string) bool {
 	p, o := t.p, &t.o
 	name, listed, err := p.asked(o, target)
 	t.name = name
 	if err == nil && name.Within(canaryDomain) {
 		o.Origin = policy.OriginCanary
 	}
-	if v, why := p.refusal(o, name, listed, looped, err); v.Outcome != "" {
+	if v, why := p.refusal(o, name, listed, p.looped(via), err); v.Outcome != "" {
 		fail(o, v, why)
 		return false
 	}
@@ -43,7 +43,7 @@ func (t *tunnel) open(target string, looped bool) bool {
 		return false
 	}
 	stop := t.watchClient()
-	t.route = p.open(o, name, o.Port, listed, false)
+	t.route = p.open(o, aim{name: name, port: o.Port, listed: listed, via: via})
 	stop()
 	return t.route.conn != nil
 }
@@ -80,9 +80,9 @@ func cause(err error) string {
 	return printable(err.Error())
 }
 
-// looped says whether a request came from ourselves.
-func (p *Proxy) looped(h http.Header) bool {
-	for _, v := range h["Via"] {
+// looped says whether a request with these Via fields came from ourselves.
+func (p *Proxy) looped(via []string) bool {
+	for _, v := range via {
 		if strings.Contains(v, p.via()) {
 			return true
 		}
@@ -102,11 +102,29 @@ func (t *tunnel) refuse() {
 	t.client.SetWriteDeadline(time.Now().Add(t.p.limits.HeaderTimeout))
 	fmt.Fprintf(t.client, "HTTP/1.1 %d egressaudit: %s %s\r\nProxy-Status: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status(o.Verdict), o.Error, at, proxyStatus(o), len(body), body)
+	lastWord(t.client)
 }
+
+// lastWord ends our side of a connection and lets the client read what was said:
+// closing with its bytes unread would reset the connection.
+func lastWord(c *net.TCPConn) {
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(lastWordTime))
+	io.CopyN(io.Discard, c, lastWordBytes)
+}
+
+const (
+	lastWordTime  = time.Second
+	lastWordBytes = 64 << 10
+)
 
 // proxyStatus is the Proxy-Status field (RFC 9209) for a verdict.
 func proxyStatus(o *policy.Observation) string {
-	return fmt.Sprintf("egressaudit; error=%s; details=%q", o.Error, fmt.Sprintf("stage=%s by=%s%s", o.Stage, o.By, evidence(o.Detail)))
+	name := ""
+	if o.Error != "" {
+		name = "; error=" + string(o.Error)
+	}
+	return fmt.Sprintf("egressaudit%s; details=%q", name, fmt.Sprintf("stage=%s by=%s%s", o.Stage, o.By, evidence(o.Detail)))
 }
 
 // evidence puts the most telling fact in words.

@@ -34,7 +34,7 @@ func (f *flow) run(first []byte) {
 	}
 	how := ending(err)
 	f.tunnel.over(who, how)
-	if err == io.EOF {
+	if err == io.EOF && !(f.from == clientSide && f.tunnel.pointless()) {
 		if !f.tunnel.half.Swap(true) {
 			f.dst.CloseWrite() // the second end closes both
 		}

@@ -38,7 +38,7 @@ func (p *Proxy) frontend() http.Handler {
 func (p *Proxy) claimTunnel(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
 	c := client.(*claimed)
 	p.active.Add(1)
-	go p.connect(c.TCPConn, c.pending, r.RequestURI, p.looped(r.Header))
+	go p.connect(c.TCPConn, c.pending, r.RequestURI, r.Header["Via"])
 }
 
 // quiet drops goproxy's warnings: what became of a request is in its record.
@@ -80,6 +80,25 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		c.pending = append(c.pending, b...)
 	}
 	return c, bufio.NewReadWriter(bufio.NewReaderSize(c, 16), rw.Writer), nil
+}
+
+// WriteHeader sends the header at once where the body's length is not known:
+// such a body may take long to begin.
+func (w *responseWriter) WriteHeader(code int) {
+	w.ResponseWriter.WriteHeader(code)
+	if w.Header().Get("Content-Length") == "" {
+		w.Flush()
+	}
+}
+
+// Write passes each piece on as it comes: what waited in a buffer for more would
+// stall a stream.
+func (w *responseWriter) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	if err == nil {
+		w.Flush()
+	}
+	return n, err
 }
 
 // Flush implements http.Flusher.

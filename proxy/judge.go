@@ -111,7 +111,7 @@ func (t *tunnel) conclude(o *policy.Observation) {
 	if o.Outcome != policy.Failed {
 		return
 	}
-	if t.route.suspect && (o.Error == policy.ConnectionTerminated || o.Error == policy.ConnectionReadTimeout) {
+	if t.route.suspect && o.By != policy.ByClient {
 		t.p.blameResolver(o)
 	}
 	if t.route.parent != nil && o.Confidence == policy.Certain {
@@ -162,7 +162,11 @@ func (t *tunnel) unanswered() (policy.Verdict, detail) {
 	if t.how != "" {
 		d["close"] = t.how
 	}
-	return abandoned(stage), d
+	v := abandoned(stage)
+	if t.why != "" {
+		v.By = policy.BySelf
+	}
+	return v, d
 }
 
 // badAnswer judges an answer that says no by itself.

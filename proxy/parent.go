@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ const maxReplyHeader = 64 << 10
 
 // tunnelThrough asks the parent on c for a tunnel to target. pending are bytes
 // of the destination that came together with the answer.
-func (p *Proxy) tunnelThrough(c *net.TCPConn, parent *url.URL, target string) (pending []byte, v policy.Verdict, d detail) {
+func (p *Proxy) tunnelThrough(c *net.TCPConn, parent *url.URL, target string, via []string) (pending []byte, v policy.Verdict, d detail) {
 	c.SetDeadline(time.Now().Add(p.limits.ParentTimeout))
 	stop := context.AfterFunc(p.life, func() { c.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
@@ -28,7 +29,7 @@ func (p *Proxy) tunnelThrough(c *net.TCPConn, parent *url.URL, target string) (p
 			c.SetDeadline(time.Time{})
 		}
 	}()
-	req := "CONNECT " + target + " HTTP/1.1\r\nHost: " + target + "\r\nVia: " + p.via() + "\r\n"
+	req := "CONNECT " + target + " HTTP/1.1\r\nHost: " + target + "\r\nVia: " + strings.Join(append(slices.Clone(via), p.via()), ", ") + "\r\n"
 	if auth := basicAuth(parent); auth != "" {
 		req += "Proxy-Authorization: " + auth + "\r\n"
 	}

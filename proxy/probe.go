@@ -28,8 +28,15 @@ type prober struct {
 	mode  ProbeMode
 	roots *x509.CertPool
 
-	mu   sync.Mutex
-	seen map[probeTarget]*probe
+	mu     sync.Mutex
+	seen   map[probeTarget]*probe
+	passed map[passing]*probe // chains of TLS 1.2 that went by
+}
+
+// passing is a chain that was shown for a name.
+type passing struct {
+	sni   string
+	chain [sha256.Size]byte
 }
 
 type probeTarget struct {
@@ -40,7 +47,8 @@ type probeTarget struct {
 
 // probe is what one handshake showed.
 type probe struct {
-	once    sync.Once
+	once    sync.Once      // makes the handshake
+	judged  sync.WaitGroup // until a chain that went by is judged
 	issuer  string // "" where no certificate was seen
 	spki    string // SHA-256 of the leaf's public key, hex
 	trusted bool   // signed by somebody the public trusts, for that name
@@ -51,7 +59,7 @@ func newProber(p *Proxy, mode ProbeMode, roots *x509.CertPool) *prober {
 	if roots == nil {
 		mode = ProbeNever
 	}
-	return &prober{p: p, mode: mode, roots: roots, seen: map[probeTarget]*probe{}}
+	return &prober{p: p, mode: mode, roots: roots, seen: map[probeTarget]*probe{}, passed: map[passing]*probe{}}
 }
 
 // wants says whether a tunnel's certificate is worth a handshake: the client
@@ -91,7 +99,7 @@ func (b *prober) shake(t probeTarget, into *probe) {
 	o.SNIState = policy.SNIPresent
 	listed := b.p.name(&o, t.name, policy.FromAsked)
 	defer b.p.record(&o)
-	r := b.p.open(&o, t.name, t.port, listed, false)
+	r := b.p.open(&o, aim{name: t.name, port: t.port, listed: listed})
 	if r.conn == nil {
 		return
 	}
@@ -102,7 +110,7 @@ func (b *prober) shake(t probeTarget, into *probe) {
 		ServerName: t.sni, InsecureSkipVerify: true, // the certificate is looked at, nothing is sent
 		NextProtos: []string{"h2", "http/1.1"},
 		VerifyConnection: func(s tls.ConnectionState) error {
-			b.judge(s, t.sni, into)
+			b.judge(s.PeerCertificates, t.sni, into)
 			return nil
 		},
 	})
@@ -116,13 +124,49 @@ func (b *prober) shake(t probeTarget, into *probe) {
 	note(&o, detail{"trusted": into.trusted})
 }
 
+// pass takes a chain that went by in the clear, and returns what it shows; that is
+// found out beside the connection, once for each chain and name. nil: unknown.
+func (b *prober) pass(chain [][]byte, sni string) *probe {
+	if b.roots == nil {
+		return nil
+	}
+	h := sha256.New()
+	for _, c := range chain {
+		h.Write(c)
+	}
+	key := passing{sni: sni, chain: [sha256.Size]byte(h.Sum(nil))}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	one, ok := b.passed[key]
+	if !ok && len(b.passed) < maxProbes {
+		one = &probe{}
+		b.passed[key] = one
+		one.judged.Add(1)
+		go b.judgeRaw(chain, sni, one)
+	}
+	return one
+}
+
+func (b *prober) judgeRaw(chain [][]byte, sni string, into *probe) {
+	defer into.judged.Done()
+	var certs []*x509.Certificate
+	for _, raw := range chain {
+		c, err := x509.ParseCertificate(raw)
+		if err != nil {
+			return
+		}
+		certs = append(certs, c)
+	}
+	b.judge(certs, sni, into)
+}
+
 // judge verifies a chain for the name against the public's roots.
-func (b *prober) judge(s tls.ConnectionState, name string, into *probe) {
-	leaf := s.PeerCertificates[0]
+func (b *prober) judge(chain []*x509.Certificate, name string, into *probe) {
+	leaf := chain[0]
 	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	into.issuer, into.spki = printable(leaf.Issuer.String()), hex.EncodeToString(sum[:])
 	between := x509.NewCertPool()
-	for _, c := range s.PeerCertificates[1:] {
+	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
 	_, err := leaf.Verify(x509.VerifyOptions{Roots: b.roots, Intermediates: between, DNSName: name})
@@ -156,14 +200,10 @@ func (r *probe) note(o *policy.Observation) {
 // inspect completes a tunnel's verdict by who signed the certificate.
 func (t *tunnel) inspect() {
 	o := &t.o
-	if t.barred || o.Origin != policy.OriginClient || !t.p.prober.wants(t) {
+	if t.barred || o.Origin != policy.OriginClient {
 		return
 	}
-	sni := o.SNI
-	if sni == "" {
-		sni = t.name.String()
-	}
-	seen := t.p.prober.look(probeTarget{t.name, o.Port, sni})
+	seen := t.certificate()
 	if seen == nil || seen.issuer == "" {
 		return
 	}
@@ -174,13 +214,42 @@ func (t *tunnel) inspect() {
 		}
 		return
 	}
+	if o.Outcome == policy.OK && !t.mute() && seen.why != unknownAuthority {
+		return // a client that takes an old certificate knows why
+	}
 	seen.note(o)
 	if o.Outcome == policy.OK && t.mute() {
 		o.Verdict = failed(policy.StageHandshake, policy.TLSAlertReceived, policy.ByClient, policy.Likely)
 	}
 	if o.Outcome == policy.Failed && seen.why == unknownAuthority {
 		o.Error, o.By = policy.TLSIntercepted, policy.ByNetwork
+		if t.route.suspect {
+			t.p.blameResolver(o)
+		}
 	}
+}
+
+// certificate is what is known of the destination's: seen in passing, or by a
+// handshake of our own where one is wanted; nil for nothing.
+func (t *tunnel) certificate() *probe {
+	if t.passed != nil {
+		t.passed.judged.Wait()
+		if t.passed.issuer != "" {
+			return t.passed
+		}
+	}
+	if !t.p.prober.wants(t) {
+		return nil
+	}
+	return t.p.prober.look(probeTarget{t.name, t.o.Port, t.wanted()})
+}
+
+// wanted is the name that the certificate must be for.
+func (t *tunnel) wanted() string {
+	if sni, err := policy.ParseName(t.hello.ServerName); err == nil {
+		return sni.String()
+	}
+	return t.name.String()
 }
 
 // mute says that the client answered the handshake and left without a word: so

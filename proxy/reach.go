@@ -20,12 +20,20 @@ type route struct {
 	suspect bool     // a private answer without a private link: a sinkhole, if nothing answers there
 }
 
-// open finds the way to name and port and goes it: parent or resolve, guard,
-// connect. plain is for absolute-form HTTP, where a parent is not asked for a
-// tunnel. It writes what it finds into o, and does not end early when the
-// client leaves: a cause that hides behind an impatient client is still wanted.
-func (p *Proxy) open(o *policy.Observation, name policy.Name, port uint16, listed, plain bool) route {
-	r := p.find(o, name, port, listed, plain)
+// aim is where a way shall lead.
+type aim struct {
+	name   policy.Name
+	port   uint16
+	listed bool     // a catalog has it
+	plain  bool     // absolute-form HTTP: a parent is not asked for a tunnel
+	via    []string // the Via fields that came with the request
+}
+
+// open finds the way and goes it: parent or resolve, guard, connect. It writes
+// what it finds into o, and does not end early when the client leaves: a cause
+// that hides behind an impatient client is still wanted.
+func (p *Proxy) open(o *policy.Observation, to aim) route {
+	r := p.find(o, to)
 	if r.conn == nil && p.life.Err() != nil && o.Outcome == policy.Failed {
 		o.Verdict = abandoned(o.Stage) // it was us who had no time left
 		o.By = policy.BySelf
@@ -34,24 +42,25 @@ func (p *Proxy) open(o *policy.Observation, name policy.Name, port uint16, liste
 	return r
 }
 
-func (p *Proxy) find(o *policy.Observation, name policy.Name, port uint16, listed, plain bool) route {
-	parent, err := p.parentFor(name, port, plain)
+func (p *Proxy) find(o *policy.Observation, to aim) route {
+	parent, err := p.parentFor(to)
 	if err != nil {
 		return fail(o, failed(policy.StageParent, policy.ProxyInternalError, policy.BySelf, policy.Certain), detail{"parent": err.Error()})
 	}
 	if parent == nil && p.parent != nil {
 		note(o, detail{"direct": true}) // NO_PROXY: the parent is not to blame
 	}
-	addr, literal := name.Addr()
+	addr, literal := to.name.Addr()
+	at := netip.AddrPortFrom(addr, to.port)
 	switch {
-	case parent != nil && localName(name), literal && !p.guard.dials(p.guard.judge(netip.AddrPortFrom(addr, port)), listed):
+	case parent != nil && localName(to.name), literal && !p.guard.dials(p.guard.judge(at), to.listed):
 		return fail(o, denied(policy.DestinationProhibited), nil)
 	case parent != nil:
-		return p.openParent(o, parent, policy.JoinPort(name.String(), port), plain)
+		return p.openParent(o, parent, to)
 	case literal:
-		return p.dialAny(o, policy.StageConnect, []netip.AddrPort{netip.AddrPortFrom(addr, port)}, true)
+		return p.dialAny(o, policy.StageConnect, []netip.AddrPort{at}, true)
 	}
-	return p.openDirect(o, name, port, listed)
+	return p.openDirect(o, to.name, to.port, to.listed)
 }
 
 // openDirect resolves name once, and dials only addresses that the guard has
@@ -107,7 +116,7 @@ func (p *Proxy) lookUp(o *policy.Observation, name policy.Name) policy.Resolutio
 }
 
 // openParent connects to the parent and, for a tunnel, asks it for one.
-func (p *Proxy) openParent(o *policy.Observation, parent *url.URL, target string, plain bool) route {
+func (p *Proxy) openParent(o *policy.Observation, parent *url.URL, aim aim) route {
 	to, res, err := p.parentAddrs(o, parent)
 	switch {
 	case err != nil:
@@ -119,13 +128,13 @@ func (p *Proxy) openParent(o *policy.Observation, parent *url.URL, target string
 	}
 	r := p.dialAny(o, policy.StageParent, to, false)
 	r.parent = parent
-	if r.conn == nil || plain {
+	if r.conn == nil || aim.plain {
 		return r
 	}
 	begun := time.Now()
 	var v policy.Verdict
 	var d detail
-	r.pending, v, d = p.tunnelThrough(r.conn, parent, target)
+	r.pending, v, d = p.tunnelThrough(r.conn, parent, policy.JoinPort(aim.name.String(), aim.port), aim.via)
 	o.ConnectMS += time.Since(begun).Milliseconds()
 	if v.Outcome != "" {
 		r.conn.Close()
@@ -171,12 +180,12 @@ func (p *Proxy) dialAny(o *policy.Observation, stage policy.Stage, to []netip.Ad
 }
 
 // parentFor asks which parent leads to the destination, nil for none.
-func (p *Proxy) parentFor(name policy.Name, port uint16, plain bool) (*url.URL, error) {
+func (p *Proxy) parentFor(to aim) (*url.URL, error) {
 	if p.parent == nil {
 		return nil, nil
 	}
-	u := url.URL{Scheme: "https", Host: policy.JoinPort(name.String(), port)}
-	if plain {
+	u := url.URL{Scheme: "https", Host: policy.JoinPort(to.name.String(), to.port)}
+	if to.plain {
 		u.Scheme = "http"
 	}
 	return p.parent(&u)

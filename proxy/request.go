@@ -30,6 +30,7 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
 // request is one absolute-form request on its way through.
 type request struct {
 	p     *Proxy
+	door  *door
 	o     policy.Observation
 	route route
 	sent  time.Time
@@ -93,14 +94,14 @@ func (p *Proxy) newTransport() *http.Transport {
 // destination's, or ours about why there is none.
 func (p *Proxy) roundTrip(r *http.Request) *http.Response {
 	d := r.Context().Value(doorKey{}).(*door)
-	x := &request{p: p, o: p.begin(policy.KindRequest, "http", addrOf(d.RemoteAddr())), leave: func() {}}
+	x := &request{p: p, door: d, o: p.begin(policy.KindRequest, "http", addrOf(d.RemoteAddr())), leave: func() {}}
 	x.o.Protocol, x.o.SNIState, x.o.Method = "http", policy.SNINotTLS, printable(r.Method)
 	name, err := p.askedURL(&x.o, r.URL)
 	listed := err == nil && len(x.o.Matches) > 0
 	if err == nil && name.Within(canaryDomain) {
 		x.o.Origin = policy.OriginCanary
 	}
-	if v, why := p.refusal(&x.o, name, listed, p.looped(r.Header), err); v.Outcome != "" {
+	if v, why := p.refusal(&x.o, name, listed, p.looped(r.Header["Via"]), err); v.Outcome != "" {
 		fail(&x.o, v, why)
 		return x.refuse(r)
 	}
@@ -111,7 +112,7 @@ func (p *Proxy) roundTrip(r *http.Request) *http.Response {
 	}
 	x.leave = func() { p.leave(from) }
 	stop := x.watchClient(r.Context())
-	x.route = p.open(&x.o, name, x.o.Port, listed, true)
+	x.route = p.open(&x.o, aim{name: name, port: x.o.Port, listed: listed, plain: true})
 	stop()
 	if x.route.conn == nil {
 		return x.refuse(r)
@@ -179,6 +180,8 @@ func (x *request) forward(r *http.Request) *http.Response {
 	ctx := httptrace.WithClientTrace(context.WithValue(r.Context(), routeKey{}, x), trace)
 	out := r.Clone(ctx)
 	out.Close = false
+	out.Header.Del("Upgrade") // hop by hop; websockets come by CONNECT (RFC 6455 section 4.1)
+	out.Header.Del("Connection")
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // else net/http would add its own
 	}
@@ -196,6 +199,9 @@ func (x *request) forward(r *http.Request) *http.Response {
 	watch := time.AfterFunc(x.p.limits.AnswerTimeout, func() { x.recordSilence(owed) })
 	resp, err := x.p.transport.RoundTrip(out)
 	watch.Stop()
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		err = errors.New("an upgrade that nobody asked for")
+	}
 	if err != nil {
 		x.route.conn.Close()
 		x.unanswered(err, r.Context().Err() != nil)
@@ -203,12 +209,15 @@ func (x *request) forward(r *http.Request) *http.Response {
 	}
 	x.o.Status = resp.StatusCode
 	x.answered(resp)
-	body := &watched{ReadCloser: resp.Body, x: x, wanted: resp.ContentLength}
-	resp.Body = body
-	if rw, ok := body.ReadCloser.(io.ReadWriteCloser); ok {
-		resp.Body = &upgraded{watched: body, w: rw}
-	}
+	resp.Body = &watched{ReadCloser: resp.Body, x: x, wanted: resp.ContentLength}
 	return resp
+}
+
+// abort ends the client's connection by a reset: an answer that broke off must
+// not look like a whole one.
+func (x *request) abort() {
+	x.door.SetLinger(0)
+	x.door.TCPConn.Close()
 }
 
 // recordSilence makes an interim record of a destination that owes an answer,
@@ -266,6 +275,9 @@ func (x *request) answered(resp *http.Response) {
 	}
 	if c, d := x.p.blockPage(resp, x.o.Name); c != "" {
 		fail(&x.o, failed(policy.StageData, policy.HTTPBlockPage, policy.ByNetwork, c), d)
+		if x.route.suspect {
+			x.p.blameResolver(&x.o)
+		}
 		return
 	}
 	x.o.Verdict = okVerdict

@@ -39,13 +39,15 @@ type tunnel struct {
 	helloSize int // octets until it was parsed
 	shake     hello.Handshake
 	reply     hello.ReplyParser
-	ended     side          // who ended first
-	how       string        // and how: fin, rst, timeout, error
+	ended     side   // who ended first
+	how       string // and how: fin, rst, timeout, error
+	endedAt   time.Time
 	quiet     time.Duration // how long nothing had gone by then
 	shook     hello.Stage   // and how far the handshake had come
 	why       string        // we cut it: idle, drain
 	silent    bool          // its silence was recorded
 	interim   bool          // its success was recorded
+	passed    *probe        // the certificate that went by in the clear
 	barred    bool          // denied by its server name: o has the verdict
 	closed    bool          // the closing record is made
 }
@@ -66,7 +68,9 @@ func (t *tunnel) carry(pending []byte) {
 	defer server.Close()
 	defer t.client.Close()
 	t.touch()
+	t.mu.Lock()
 	t.alarm = time.AfterFunc(t.p.limits.AnswerTimeout, t.tick)
+	t.mu.Unlock()
 	t.p.track(t)
 	defer t.p.untrack(t)
 	t.up = flow{tunnel: t, src: t.client, dst: server, from: clientSide}
@@ -96,13 +100,13 @@ func (t *tunnel) end() {
 		t.p.leave(t.o.Client.Addr())
 	}
 	t.client.Close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.alarm != nil {
 		t.alarm.Stop()
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.route.conn != nil {
-		t.parser.End(hello.Truncated)
+		t.parseEnd()
 		t.describe(&t.o)
 		t.conclude(&t.o)
 		t.inspect()
@@ -137,13 +141,21 @@ func (t *tunnel) sawClient(b []byte) {
 		t.helloSize += len(b)
 	}
 	if !t.parsed && t.parser.Feed(b) {
-		t.parsed = true
-		t.hello = t.parser.Hello()
-		t.shake.EarlyData = t.hello.EarlyData
+		t.parseEnd()
 	}
 	if t.maybeTLS() {
 		t.shake.Client(b)
 	}
+}
+
+// parseEnd takes what the client's first bytes say, as far as they went.
+func (t *tunnel) parseEnd() {
+	if t.parsed {
+		return
+	}
+	t.parser.End(hello.Truncated)
+	t.parsed, t.hello = true, t.parser.Hello()
+	t.shake.EarlyData = t.hello.EarlyData
 }
 
 func (t *tunnel) sawServer(b []byte) {
@@ -151,11 +163,11 @@ func (t *tunnel) sawServer(b []byte) {
 	if t.answered.IsZero() {
 		t.answered = t.progress
 	}
-	if t.first.IsZero() {
-		return // a server-first protocol has answered
-	}
 	if t.maybeTLS() {
 		t.shake.Server(b)
+		if chain := t.shake.TakeChain(); chain != nil {
+			t.passed = t.p.prober.pass(chain, t.wanted())
+		}
 	}
 	if !t.isTLS() || t.shake.Stage() == hello.NotTLSReply {
 		t.reply.Feed(b)
@@ -169,17 +181,19 @@ func (t *tunnel) isTLS() bool { return t.parsed && t.hello.Protocol == hello.TLS
 
 func (t *tunnel) isHTTP() bool { return t.parsed && t.hello.Protocol == hello.HTTP }
 
-// undecided says whether the next bytes can still change the verdict.
+// undecided says whether the next bytes can still change the verdict. A
+// destination that speaks first has answered, unless the client then turns out to
+// speak TLS or HTTP.
 func (t *tunnel) undecided() bool {
 	switch {
+	case !t.parsed, t.answered.IsZero():
+		return true
 	case t.isTLS():
 		return !t.shake.Decided()
-	case t.answered.IsZero():
-		return true
 	case t.isHTTP():
 		return t.reply.Reply().Protocol == hello.Undecided
 	}
-	return !t.parsed && !t.first.IsZero()
+	return false
 }
 
 // answeredInProtocol says whether the destination is reached beyond doubt: ok.
@@ -187,18 +201,21 @@ func (t *tunnel) answeredInProtocol() bool {
 	switch {
 	case t.isTLS():
 		return t.shake.Stage() == hello.Finished
-	case t.isHTTP():
+	case t.isHTTP() && t.hello.Method != "PRI": // HTTP/2 has no status line
 		return t.reply.Reply().Protocol == hello.HTTP
 	}
-	return !t.answered.IsZero()
+	return !t.answered.IsZero() && (t.parsed || t.first.IsZero())
 }
 
 // over notes who ended first, and how.
 func (t *tunnel) over(who side, how string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if who == clientSide {
+		t.parseEnd()
+	}
 	if t.ended == nobody && t.why == "" && how != "" {
-		t.ended, t.how, t.quiet, t.shook = who, how, t.idle(), t.shake.Stage()
+		t.ended, t.how, t.endedAt, t.quiet, t.shook = who, how, time.Now(), t.idle(), t.shake.Stage()
 	}
 }
 
@@ -245,15 +262,28 @@ func (t *tunnel) tick() {
 	t.alarm.Reset(max(min(next, t.p.limits.IdleTimeout-t.idle()), time.Millisecond))
 }
 
-// silence is how long the destination has owed an answer.
+// silence is how long the destination has owed an answer: up to now, or to when
+// the client left.
 func (t *tunnel) silence() time.Duration {
-	switch {
-	case t.first.IsZero(), t.answeredInProtocol(), t.isTLS() && t.shake.Decided():
+	if t.first.IsZero() || t.answeredInProtocol() || t.isTLS() && t.shake.Decided() {
 		return 0
-	case !t.progress.IsZero():
-		return time.Since(t.progress)
 	}
-	return time.Since(t.first)
+	since, until := t.first, time.Now()
+	if t.progress.After(since) {
+		since = t.progress
+	}
+	if t.ended == clientSide {
+		until = t.endedAt
+	}
+	return until.Sub(since)
+}
+
+// pointless says that the client has left in the middle of a TLS handshake. No
+// client half-closes there: what may still come is for nobody.
+func (t *tunnel) pointless() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ended == clientSide && t.isTLS() && t.shake.Stage() != hello.Finished && t.shake.Stage() != hello.NotTLSReply
 }
 
 // recordOpen makes an interim record; the closing one has the same ID.
@@ -299,32 +329,44 @@ func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
 	if !t.p.enforce {
 		return b, true
 	}
-	var parser hello.Parser
-	parser.Limit = t.p.limits.FirstBytes
+	parser := hello.Parser{Limit: t.p.limits.FirstBytes}
 	buf := make([]byte, 4096)
-	for !parser.Feed(b[len(first):]) {
-		first = b
+	seen := 0
+	for !parser.Feed(b[seen:]) {
+		if seen = len(b); seen > 0 {
+			t.client.SetReadDeadline(time.Now().Add(t.p.limits.FirstTimeout))
+		}
 		n, err := t.client.Read(buf)
-		if b = append(b, buf[:n]...); err != nil {
+		if b = append(b, buf[:n]...); err != nil && n == 0 {
 			parser.End(hello.TimedOut)
 			break
 		}
-		if len(first) == 0 {
-			t.client.SetReadDeadline(time.Now().Add(t.p.limits.FirstTimeout))
-		}
 	}
 	t.client.SetReadDeadline(time.Time{})
-	sni, err := policy.ParseName(parser.Hello().ServerName)
-	if err != nil || sni == t.name || len(t.p.index.Match(nil, sni, t.o.Port)) > 0 {
+	if t.listed(parser.Hello()) {
 		return b, true
 	}
 	t.mu.Lock()
-	t.parsed, t.hello, t.barred = true, parser.Hello(), true
+	t.parsed, t.hello, t.barred, t.first = true, parser.Hello(), true, time.Now()
 	fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "the server name is in no catalog, and the mode is enforce"})
 	t.mu.Unlock()
 	t.client.Write(accessDenied)
+	lastWord(t.client)
 	t.cut("denied")
 	return nil, false
+}
+
+// listed says whether what the client's first message names may pass: nothing, or
+// a listed name. A hello that cannot be read may name anything.
+func (t *tunnel) listed(h hello.Hello) bool {
+	switch {
+	case h.Protocol == hello.TLS && h.Reason == hello.NoName, h.Protocol != hello.TLS && h.Reason != hello.TimedOut && h.Reason != hello.TooLong:
+		return true
+	case h.Reason != hello.None:
+		return h.Protocol == hello.Undecided // the client said nothing that could be one
+	}
+	sni, err := policy.ParseName(h.ServerName)
+	return err == nil && (sni == t.name || len(t.p.index.Match(nil, sni, t.o.Port)) > 0)
 }
 
 // accessDenied is a fatal TLS alert (RFC 8446 section 6).

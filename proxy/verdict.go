@@ -123,8 +123,11 @@ func status(v policy.Verdict) int {
 	case policy.ProxyLoopDetected:
 		return http.StatusBadGateway
 	}
-	if v.Outcome == policy.Denied {
+	switch v.Outcome {
+	case policy.Denied:
 		return http.StatusForbidden
+	case policy.Abandoned: // by us, who end
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadGateway
 }

@@ -99,7 +99,12 @@ func TestCausesInTunnel(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s/parent=%v", name, tls.VersionName(version), through), func(t *testing.T) {
 					t.Parallel()
-					r := newRig(t, options{rules: map[string]lab.Behaviour{"site.example.com:443": c.does}, through: through})
+					r := newRig(t, options{rules: map[string]lab.Behaviour{"site.example.com:443": c.does}, through: through,
+						change: func(config *proxy.Config) {
+							if c.want.outcome == policy.Abandoned {
+								config.Limits.AnswerTimeout = patience
+							}
+						}})
 					from := c.client
 					from.version = version
 					r.fetch(r.target("site.example.com", 443, through), "site.example.com", from)
@@ -578,5 +583,19 @@ func TestMuteClient(t *testing.T) {
 				c.want.check(t, r.closing())
 			})
 		}
+	}
+}
+
+// TestInPassing: the certificate of TLS 1.2 goes by in the clear; a client that
+// accepts an inspecting device's is told of, without a handshake of our own.
+func TestInPassing(t *testing.T) {
+	r := newRig(t, options{rules: map[string]lab.Behaviour{"site.example.com:443": lab.ForeignCA}})
+	_, err := r.fetch(r.target("site.example.com", 443, false), "site.example.com", client{version: tls.VersionTLS12, lenient: true})
+	require.NoError(t, err)
+	o := r.closing()
+	ok().check(t, o)
+	require.Contains(t, o.Detail["issuer"], "Inspection")
+	for _, s := range r.seen {
+		require.NotEqual(t, policy.OriginProbe, s.Origin)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -79,6 +80,30 @@ func versions(vs ...uint16) ext {
 	})
 	return ext{43, b.BytesOrPanic()}
 }
+
+// Stand-ins for certificates, and what may follow them.
+var (
+	leaf      = []byte(strings.Repeat("\xff", 700))
+	root      = []byte(strings.Repeat("\xfe", 300))
+	helloDone = []byte{14, 0, 0, 0}
+)
+
+// chainMessage crafts a Certificate message, RFC 5246 section 7.4.2.
+func chainMessage(certs ...[]byte) []byte {
+	var b cryptobyte.Builder
+	b.AddUint8(11)
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
+		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
+			for _, c := range certs {
+				b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(c) })
+			}
+		})
+	})
+	return b.BytesOrPanic()
+}
+
+// certs is a whole Certificate message in records of 16 KiB.
+func certs(chain ...[]byte) said { return said{false, recordsOf(16<<10, chainMessage(chain...))} }
 
 // record frames a body.
 func record(typ byte, body []byte) []byte {

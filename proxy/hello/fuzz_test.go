@@ -5,6 +5,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"testing"
@@ -159,5 +160,94 @@ func FuzzReply(f *testing.F) {
 		require.LessOrEqual(t, len(got.Server), 64)
 		require.Equal(t, len(stream) == 0, got.Protocol == hello.Undecided)
 		require.Equal(t, got.Protocol == hello.HTTP, got.Status != 0)
+	})
+}
+
+// FuzzHandshake demands that cuts change nothing: the script is a list of turns,
+// one byte for the side and length of each.
+func FuzzHandshake(f *testing.F) {
+	script := func(tape ...said) (turns, stream []byte) {
+		for _, s := range tape {
+			for part := range slices.Chunk(s.b, 127) {
+				turn := byte(len(part)) << 1
+				if s.client {
+					turn |= 1
+				}
+				turns, stream = append(turns, turn), append(stream, part...)
+			}
+		}
+		return turns, stream
+	}
+	for _, tape := range [][]said{
+		{hi, greet12, ccs, done12},
+		{hi, again, ccs, hi, greet13, down(30), up(25), up(53)},
+		{hi, up(300), greet384, up(21), up(69)},
+		{hi, warn(false, 1, 112), greet12, warn(true, 2, 48)},
+		{hi, noTLS},
+		{hi, greet12, certs(leaf, root), ccs, done12},
+		{hi, greet12, warn(false, 1, 112), {false, recordsOf(9, chainMessage(leaf, root))}, ccs, done12},
+	} {
+		turns, stream := script(tape...)
+		f.Add(false, turns, stream)
+		f.Add(true, turns, stream)
+	}
+	f.Fuzz(func(t *testing.T, early bool, turns, stream []byte) {
+		var tape []said
+		for _, turn := range turns {
+			k := min(int(turn>>1), len(stream))
+			tape = append(tape, said{turn&1 == 1, stream[:k]})
+			stream = stream[k:]
+		}
+		whole := hello.Handshake{EarlyData: early}
+		follow(&whole, tape, 1<<20)
+		for _, size := range []int{1, 2, 6} {
+			pieces := hello.Handshake{EarlyData: early}
+			follow(&pieces, tape, size)
+			require.Equal(t, whole.Stage(), pieces.Stage())
+			require.Equal(t, whole.Version(), pieces.Version())
+			require.Equal(t, whole.Decided(), pieces.Decided())
+			require.Equal(t, whole.ClientShort(), pieces.ClientShort())
+			require.Equal(t, whole.Chain(), pieces.Chain())
+		}
+	})
+}
+
+// served are the certificates that crypto/tls reads from a server's stream, nil
+// when it refuses what stands before the message behind them.
+func served(stream []byte) (chain [][]byte) {
+	config := &tls.Config{
+		InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12,
+		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
+			chain = raw
+			return errors.New("enough")
+		},
+	}
+	_ = tls.Client(&tape{in: bytes.NewReader(stream)}, config).Handshake()
+	return chain
+}
+
+// FuzzChain holds the reading of certificates against crypto/tls: where that
+// takes them, they are the same. How the bytes are cut changes nothing.
+func FuzzChain(f *testing.F) {
+	key := ecdsaKey(f)
+	for n := 1; n <= 3; n++ {
+		target := serveTLS(f, &tls.Config{Certificates: []tls.Certificate{chainOf(f, key, n)}, MaxVersion: tls.VersionTLS12})
+		flow, _ := visit(f, target, &tls.Config{InsecureSkipVerify: true})
+		stream := serverSide(flow)
+		require.Len(f, served(stream), n)
+		f.Add(stream, []byte{200, 100, 3})
+	}
+	f.Add(join(greet12.b, recordsOf(9, join(chainMessage(leaf, root), helloDone))), []byte{})
+	f.Add(join(greet12.b, record(22, join(chainMessage(leaf), helloDone))), []byte{})
+	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
+		before := slices.Clone(stream)
+		got := chainIn(stream)
+		require.Equal(t, got, chainIn(slice(stream, cuts)...), "cuts change the result")
+		require.Equal(t, got, chainIn(bytewise(stream)...), "single bytes change the result")
+		require.Equal(t, before, stream, "the input was changed")
+		require.LessOrEqual(t, len(got), 16)
+		if want := served(stream); want != nil && len(want) <= 16 && len(stream) <= 64<<10 && !foreignMajor(stream) {
+			require.Equal(t, want, got)
+		}
 	})
 }

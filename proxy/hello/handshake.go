@@ -27,6 +27,8 @@ func (s Stage) String() string {
 // their length (RFC 8446 section 5.2), so a client that pads its alerts, which
 // none is known to do, passes for one that answered.
 //
+// Up to TLS 1.2 the server's certificates come in the clear: see TakeChain.
+//
 // Bytes must be shown before they are passed on. Then whatever the ServerHello
 // answers was seen before it, and what follows it can be an answer.
 type Handshake struct {
@@ -51,6 +53,7 @@ type Handshake struct {
 	client  recordReader
 	server  recordReader
 	hello   serverHello
+	certs   chainReader
 }
 
 // Stage returns how far the handshake came.
@@ -88,6 +91,27 @@ func (h *Handshake) Alert() (name string, ok bool) {
 // ClientShort says that ClientAlert rests on the length of an encrypted record
 // alone: likely, not certain.
 func (h *Handshake) ClientShort() bool { return h.stage == ClientAlert && h.short }
+
+// Chain returns the certificates of the server's Certificate message (RFC 5246
+// section 7.4.2) in DER and in its order, the leaf first, as soon as that message
+// has passed: before the client can answer it. They are as sent, checked by
+// nobody, and not to be changed.
+//
+// Nil says nothing about who signed them: the message has not passed (yet), TLS
+// 1.3 encrypts it, a resumed session has none, or it was empty, malformed, longer
+// than 64 KiB or of more than 16 certificates.
+func (h *Handshake) Chain() [][]byte { return h.certs.chain }
+
+// TakeChain returns Chain and forgets it: Chain is nil from then on. The
+// certificates share one copy of the message, which is now the caller's. A chain
+// that nobody takes is held as long as the Handshake; whatever else reading it
+// took is given back by itself. Take it behind Server, and an open connection
+// holds none.
+func (h *Handshake) TakeChain() [][]byte {
+	chain := h.certs.chain
+	h.certs.chain = nil
+	return chain
+}
 
 // Client takes the next bytes of the client, the ClientHello included.
 func (h *Handshake) Client(b []byte) {
@@ -168,6 +192,7 @@ func (h *Handshake) clientSealed(size int) {
 
 func (h *Handshake) finish() {
 	h.stage, h.named, h.short = Finished, false, false
+	h.certs.close()
 }
 
 // raise notes a readable alert. The first one counts, but a fatal one more than
@@ -179,6 +204,9 @@ func (h *Handshake) raise(by Stage, alert [alertSize]byte) {
 		return
 	}
 	h.stage, h.final, h.named, h.short, h.alert = by, fatal, true, false, alert[1]
+	if fatal {
+		h.certs.close()
+	}
 }
 
 func (h *Handshake) raiseUnread(by Stage) {
@@ -223,6 +251,8 @@ func (h *Handshake) serverRecord() {
 		if h.greeted {
 			h.stage = AwaitingClient
 		}
+	default:
+		h.certs.close() // a ChangeCipherSpec: what follows is encrypted
 	}
 }
 
@@ -239,6 +269,7 @@ func (h *Handshake) serverBody(b []byte) {
 				h.serverSpoke()
 			}
 		}
+		h.certs.feed(b)
 	}
 }
 
@@ -251,5 +282,6 @@ func (h *Handshake) serverSpoke() {
 		return
 	}
 	h.greeted = true
+	h.certs.open = h.version>>8 == 3 && !isTLS13(h.version)
 	h.stage, h.named, h.short = AwaitingClient, false, false
 }

@@ -3,7 +3,6 @@ package hello_test
 import (
 	"bytes"
 	"crypto/tls"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -129,7 +128,8 @@ func retryRequest() []byte {
 // helloOf has its selected version behind a post-quantum key share, as BoringSSL
 // orders them.
 func helloOf(random []byte, version, suite uint16) []byte {
-	body := join([]byte{3, 3}, random, []byte{32}, make([]byte, 32), []byte{byte(suite >> 8), byte(suite), 0})
+	legacy := min(version, 0x0303)
+	body := join([]byte{byte(legacy >> 8), byte(legacy)}, random, []byte{32}, make([]byte, 32), []byte{byte(suite >> 8), byte(suite), 0})
 	if version >= 0x0304 {
 		exts := join([]byte{0, 51, 4, 100}, make([]byte, 1124), []byte{0, 43, 0, 2, byte(version >> 8), byte(version)})
 		body = join(body, []byte{byte(len(exts) >> 8), byte(len(exts))}, exts)
@@ -289,50 +289,4 @@ func BenchmarkHandshake(b *testing.B) {
 			b.Fatal(h.Stage())
 		}
 	}
-}
-
-// FuzzHandshake demands that cuts change nothing: the script is a list of turns,
-// one byte for the side and length of each.
-func FuzzHandshake(f *testing.F) {
-	script := func(tape ...said) (turns, stream []byte) {
-		for _, s := range tape {
-			for part := range slices.Chunk(s.b, 127) {
-				turn := byte(len(part)) << 1
-				if s.client {
-					turn |= 1
-				}
-				turns, stream = append(turns, turn), append(stream, part...)
-			}
-		}
-		return turns, stream
-	}
-	for _, tape := range [][]said{
-		{hi, greet12, ccs, done12},
-		{hi, again, ccs, hi, greet13, down(30), up(25), up(53)},
-		{hi, up(300), greet384, up(21), up(69)},
-		{hi, warn(false, 1, 112), greet12, warn(true, 2, 48)},
-		{hi, noTLS},
-	} {
-		turns, stream := script(tape...)
-		f.Add(false, turns, stream)
-		f.Add(true, turns, stream)
-	}
-	f.Fuzz(func(t *testing.T, early bool, turns, stream []byte) {
-		var tape []said
-		for _, turn := range turns {
-			k := min(int(turn>>1), len(stream))
-			tape = append(tape, said{turn&1 == 1, stream[:k]})
-			stream = stream[k:]
-		}
-		whole := hello.Handshake{EarlyData: early}
-		follow(&whole, tape, 1<<20)
-		for _, size := range []int{1, 2, 6} {
-			pieces := hello.Handshake{EarlyData: early}
-			follow(&pieces, tape, size)
-			require.Equal(t, whole.Stage(), pieces.Stage())
-			require.Equal(t, whole.Version(), pieces.Version())
-			require.Equal(t, whole.Decided(), pieces.Decided())
-			require.Equal(t, whole.ClientShort(), pieces.ClientShort())
-		}
-	})
 }

@@ -86,10 +86,14 @@ func (o *openssl) end() string {
 	return o.log.String()
 }
 
-func writePEM(t *testing.T, kind string, der []byte) (file string) {
+func writePEM(t *testing.T, kind string, ders ...[]byte) (file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "x.pem")
-	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	var text []byte
+	for _, der := range ders {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
+	}
+	require.NoError(t, os.WriteFile(file, text, 0o600))
 	return file
 }
 
@@ -124,9 +128,11 @@ func TestOpenSSLClient(t *testing.T) {
 }
 
 // startServer runs s_server and returns its address.
-func startServer(t *testing.T, ca authority, args ...string) (addr string, s *openssl) {
+func startServer(t *testing.T, cert tls.Certificate, args ...string) (addr string, s *openssl) {
 	t.Helper()
-	cert := ca.certificate(t)
+	if above := cert.Certificate[1:]; len(above) > 0 {
+		args = append(args, "-cert_chain", writePEM(t, "CERTIFICATE", above...))
+	}
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	require.NoError(t, err)
 	s = startOpenSSL(t, append([]string{"s_server", "-accept", "127.0.0.1:0",
@@ -150,7 +156,7 @@ func TestOpenSSLServer(t *testing.T) {
 		{"1.3 refused", []string{"-tls1_3"}, x509.NewCertPool(), want{hello.ClientAlert, v13, "", true, false}},
 	} {
 		t.Run(c.why, func(t *testing.T) {
-			addr, _ := startServer(t, ca, append(c.server, "-rev")...)
+			addr, _ := startServer(t, ca.certificate(t), append(c.server, "-rev")...)
 			r := relay(t, addr)
 			d := tls.Dialer{Config: &tls.Config{ServerName: "a.example", RootCAs: c.roots}}
 			conn, err := d.DialContext(t.Context(), "tcp", r.addr())
@@ -160,6 +166,61 @@ func TestOpenSSLServer(t *testing.T) {
 			comesTo(t, c.want, false, r.recorded())
 		})
 	}
+}
+
+// The certificates of a second implementation, in its own choice of records.
+func TestOpenSSLChain(t *testing.T) {
+	needOpenSSL(t)
+	ecdsa3, rsa3 := chainOf(t, ecdsaKey(t), 3), chainOf(t, rsaKey(t, 2048), 3)
+	old := []string{"-tls1", "-cipher", "ALL:@SECLEVEL=0"}
+	for _, c := range []struct {
+		why    string
+		chain  tls.Certificate
+		args   []string
+		visits int // the last one is looked at
+		hidden bool
+	}{
+		{"ECDSA", ecdsa3, []string{"-tls1_2"}, 1, false},
+		{"RSA", rsa3, []string{"-tls1_2"}, 1, false},
+		{"in records of 512 bytes", rsa3, []string{"-tls1_2", "-max_send_frag", "512"}, 1, false},
+		{"asking for a certificate", rsa3, []string{"-tls1_2", "-verify", "1"}, 1, false},
+		{"1.0", rsa3, old, 1, false},
+		{"resumed by ticket", rsa3, []string{"-tls1_2"}, 2, true},
+		{"1.3", ecdsa3, []string{"-tls1_3"}, 1, true},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			addr, _ := startServer(t, c.chain, append(c.args, "-rev")...)
+			var peers [][]byte
+			config := witness(&peers)
+			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			d := tls.Dialer{Config: config}
+			var r *recorder
+			for range c.visits {
+				r = relay(t, addr)
+				conn, err := d.DialContext(t.Context(), "tcp", r.addr())
+				require.NoError(t, err)
+				conn.Close()
+				r.recorded()
+			}
+			require.Equal(t, c.chain.Certificate, peers)
+			if c.hidden {
+				peers = nil
+			}
+			shows(t, peers, r.recorded())
+		})
+	}
+}
+
+// Without certificates ServerKeyExchange comes where they would.
+func TestOpenSSLAnonymous(t *testing.T) {
+	needOpenSSL(t)
+	anonymous := []string{"-tls1_2", "-cipher", "ADH:AECDH:@SECLEVEL=0"}
+	addr, _ := startServer(t, chainOf(t, ecdsaKey(t), 1), append(anonymous, "-rev")...)
+	r := relay(t, addr)
+	startOpenSSL(t, append([]string{"s_client", "-connect", r.addr()}, anonymous...)...).end()
+	tape := r.recorded()
+	comesTo(t, want{stage: hello.Finished, version: tls.VersionTLS12, decided: true}, false, tape)
+	shows(t, nil, tape)
 }
 
 // 0-RTT data accepted and refused, with each length of tag and hash.
@@ -180,7 +241,7 @@ func TestOpenSSLEarlyData(t *testing.T) {
 				server = append(server, "-alpn", "b")
 			}
 			t.Run(name, func(t *testing.T) {
-				addr, s := startServer(t, ca, server...)
+				addr, s := startServer(t, ca.certificate(t), server...)
 				session := filepath.Join(t.TempDir(), "session")
 				first := startOpenSSL(t, append([]string{"s_client", "-connect", addr, "-sess_out", session}, args...)...)
 				s.await("CIPHER is")

@@ -1,13 +1,16 @@
 package hello_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -36,7 +39,7 @@ type recorder struct {
 }
 
 // relay listens for one connection and joins it with target.
-func relay(t *testing.T, target string) *recorder {
+func relay(t testing.TB, target string) *recorder {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -144,9 +147,39 @@ func (a authority) certificate(t testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+func ecdsaKey(t testing.TB) crypto.Signer {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	return key
+}
+
+func rsaKey(t testing.TB, bits int) crypto.Signer {
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	require.NoError(t, err)
+	return key
+}
+
+// chainOf is a chain of n certificates, all of them for one key. The names go
+// into each.
+func chainOf(t testing.TB, key crypto.Signer, n int, names ...string) (c tls.Certificate) {
+	c.PrivateKey = key
+	for i := range n {
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: fmt.Sprint("rank ", i)},
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			DNSNames: append([]string{"a.example"}, names...), BasicConstraintsValid: true, IsCA: i > 0,
+		}
+		above := &x509.Certificate{Subject: pkix.Name{CommonName: fmt.Sprint("rank ", i+1)}}
+		der, err := x509.CreateCertificate(rand.Reader, template, above, key.Public(), key)
+		require.NoError(t, err)
+		c.Certificate = append(c.Certificate, der)
+	}
+	return c
+}
+
 // serveTLS answers every connection with a greeting behind the handshake, reads
 // until the client ends, and ends.
-func serveTLS(t *testing.T, config *tls.Config) (addr string) {
+func serveTLS(t testing.TB, config *tls.Config) (addr string) {
 	t.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	require.NoError(t, err)
@@ -169,7 +202,7 @@ func serveTLS(t *testing.T, config *tls.Config) (addr string) {
 }
 
 // visit makes one connection through a relay: the handshake, a read, the end.
-func visit(t *testing.T, target string, config *tls.Config) ([]said, error) {
+func visit(t testing.TB, target string, config *tls.Config) ([]said, error) {
 	t.Helper()
 	r := relay(t, target)
 	raw, err := net.Dial("tcp", r.addr())

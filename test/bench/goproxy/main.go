@@ -1,11 +1,11 @@
 // Command goproxy is the peer that egressaudit is measured beside: goproxy as it
 // comes, without a line of audit.
+//
+//	goproxy ADDRESS:PORT
 package main
 
 import (
-	"fmt"
 	"log"
-	"net"
 	"net/http"
 	"os"
 
@@ -13,12 +13,7 @@ import (
 )
 
 func main() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(l.Addr())
 	g := goproxy.NewProxyHttpServer()
 	g.Logger = log.New(os.Stderr, "", 0)
-	log.Fatal(http.Serve(l, g))
+	log.Fatal(http.ListenAndServe(os.Args[1], g))
 }

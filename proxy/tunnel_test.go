@@ -1,0 +1,382 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+const host = "site.example.com"
+
+// clientHello is the first message of a real client for a server name.
+func clientHello(name string) []byte {
+	ours, theirs := net.Pipe()
+	go func() {
+		tls.Client(ours, &tls.Config{ServerName: name}).Handshake()
+		ours.Close()
+	}()
+	b := make([]byte, 16<<10)
+	n, _ := theirs.Read(b)
+	theirs.Close()
+	return b[:n]
+}
+
+// TestFirstAnswer: what a destination says counts by the client's protocol,
+// whoever speaks first.
+func TestFirstAnswer(t *testing.T) {
+	tlsHello := string(clientHello(host))
+	alert := "\x15\x03\x03\x00\x02\x02\x28" // handshake_failure
+	page := "HTTP/1.1 403 Forbidden\r\nServer: FortiGate\r\nContent-Length: 0\r\n\r\n"
+	for name, c := range map[string]struct {
+		finding     int
+		serverFirst bool
+		says, reply string
+		outcome     policy.Outcome
+		stage       policy.Stage
+		error       policy.Error
+		protocol    string
+	}{
+		"alert to a whole hello":        {0, false, tlsHello, alert, policy.Failed, "hello", "tls_alert_received", "tls"},
+		"alert to half a hello":         {2, false, tlsHello[:100], alert, policy.Failed, "hello", "tls_alert_received", "tls"},
+		"page for half a hello":         {2, false, tlsHello[:100], page, policy.Failed, "hello", "not_tls_reply", "tls"},
+		"page for a hello":              {0, false, tlsHello, page, policy.Failed, "hello", "not_tls_reply", "tls"},
+		"page before a hello":           {1, true, tlsHello, page, policy.Failed, "hello", "not_tls_reply", "tls"},
+		"text before a hello":           {1, true, tlsHello, "go away\n", policy.Failed, "hello", "not_tls_reply", "tls"},
+		"status line for a request":     {0, false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", page, policy.OK, "data", "", "http"},
+		"frames for an HTTP/2 preface":  {8, false, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", policy.OK, "data", "", "http"},
+		"any byte for what is neither":  {0, false, "\x00\x01\x02", "\xff", policy.OK, "data", "", "other"},
+		"a greeting and a word":         {0, true, "EHLO x\r\n", "220 mx ESMTP\r\n", policy.OK, "data", "", "other"},
+		"a greeting for a mute client":  {0, true, "", "SSH-2.0-x\r\n", policy.OK, "data", "", "other"},
+		"a greeting, then binary words": {0, true, "\x20\x00\x00\x01", "J\x00\x00\x00\x0a8.0", policy.OK, "data", "", "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.finding != 0 {
+				finding(t, c.finding)
+			}
+			r := newRig(t, nil)
+			port := site(t, func(s *net.TCPConn) {
+				if !c.serverFirst {
+					io.ReadFull(s, make([]byte, len(c.says)))
+				}
+				io.WriteString(s, c.reply)
+				io.Copy(io.Discard, s)
+			})
+			conn, in := r.connect(host, port)
+			got := make([]byte, len(c.reply))
+			if c.serverFirst {
+				_, err := io.ReadFull(in, got)
+				require.NoError(t, err)
+			}
+			_, err := io.WriteString(conn, c.says)
+			require.NoError(t, err)
+			if !c.serverFirst {
+				_, err := io.ReadFull(in, got)
+				require.NoError(t, err)
+			}
+			require.Equal(t, c.reply, string(got))
+			conn.Close()
+			o := r.one()
+			require.Equal(t, []any{c.outcome, c.stage, c.error, c.protocol}, []any{o.Outcome, o.Stage, o.Error, o.Protocol}, "%+v", o)
+			require.EqualValues(t, len(c.says), o.BytesUp)
+			require.EqualValues(t, len(c.reply), o.BytesDown)
+		})
+	}
+}
+
+// TestClientLeavesABlackHole: a client that leaves sooner than the answer
+// timeout proves nothing, and holds no place afterwards.
+func TestClientLeavesABlackHole(t *testing.T) {
+	finding(t, 3)
+	deaf := make(chan struct{})
+	r := newRig(t, nil)
+	port := site(t, func(*net.TCPConn) { <-deaf })
+	defer close(deaf)
+	conn, _ := r.connect(host, port)
+	conn.Write(clientHello(host))
+	conn.Close()
+	o := r.one()
+	require.Equal(t, policy.Abandoned, o.Outcome)
+	require.Equal(t, policy.StageHello, o.Stage)
+}
+
+// TestEnds: who ended first, and how, before and after the destination answered.
+func TestEnds(t *testing.T) {
+	word := "\x00word"
+	reset := func(c *net.TCPConn) { c.SetLinger(0); c.Close() }
+	shut := func(c *net.TCPConn) { c.Close() }
+	half := func(c *net.TCPConn) { c.CloseWrite(); io.Copy(io.Discard, c) }
+	for name, c := range map[string]struct {
+		answers bool
+		client  func(*net.TCPConn)
+		server  func(*net.TCPConn)
+		outcome policy.Outcome
+		error   policy.Error
+		close   any
+	}{
+		"server closes, nothing answered":       {false, nil, shut, policy.Failed, "connection_terminated", "fin"},
+		"server half-closes, nothing answered":  {false, nil, half, policy.Failed, "connection_terminated", "fin"},
+		"server resets, nothing answered":       {false, nil, reset, policy.Failed, "connection_terminated", "rst"},
+		"client closes, nothing answered":       {false, shut, nil, policy.Abandoned, "", "fin"},
+		"client resets, nothing answered":       {false, reset, nil, policy.Abandoned, "", "rst"},
+		"client half-closes, nothing answered":  {false, half, nil, policy.Abandoned, "", "fin"},
+		"server closes after its answer":        {true, nil, shut, policy.OK, "", nil},
+		"server resets in the middle of data":   {true, nil, reset, policy.Failed, "connection_terminated", "rst"},
+		"client closes after the answer":        {true, shut, nil, policy.OK, "", nil},
+		"client resets after the answer":        {true, reset, nil, policy.OK, "", nil},
+		"client half-closes, then server close": {true, half, shut, policy.OK, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			port := site(t, func(s *net.TCPConn) {
+				io.ReadFull(s, make([]byte, len(word)))
+				if c.answers {
+					io.WriteString(s, word)
+				}
+				if c.server != nil && (c.client == nil || !c.answers) {
+					c.server(s)
+				}
+				io.Copy(io.Discard, s)
+			})
+			conn, in := r.connect(host, port)
+			_, err := io.WriteString(conn, word)
+			require.NoError(t, err)
+			if c.answers {
+				_, err := io.ReadFull(in, make([]byte, len(word)))
+				require.NoError(t, err)
+			}
+			if c.client != nil {
+				c.client(conn)
+			}
+			io.Copy(io.Discard, in)
+			conn.Close()
+			o := r.one()
+			require.Equal(t, []any{c.outcome, c.error}, []any{o.Outcome, o.Error}, "%+v", o)
+			require.Equal(t, c.close, o.Detail["close"])
+		})
+	}
+}
+
+// TestHeld: in enforce mode nothing of a client's first message passes before it
+// is judged.
+func TestHeld(t *testing.T) {
+	whole := clientHello("other.example.org")
+	odd := clientHello(host)
+	for i := range odd { // a name that is none, of the same length
+		if i+len(host) <= len(odd) && string(odd[i:i+len(host)]) == host {
+			copy(odd[i:], "site!example.com")
+		}
+	}
+	malformed := append([]byte{}, whole...)
+	malformed[5+4+2+32]++ // the session's length
+	for name, c := range map[string]struct {
+		finding int
+		says    []byte
+		passes  bool
+	}{
+		"listed":                  {0, clientHello(host), true},
+		"unlisted":                {0, whole, false},
+		"a name that is none":     {7, odd, false},
+		"half, then silence":      {7, whole[:len(whole)-10], false},
+		"longer than we read":     {7, append([]byte{22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff}, make([]byte, 70<<10)...), false},
+		"contradicts itself":      {7, malformed, false},
+		"not TLS":                 {0, []byte("SSH-2.0-x\r\n"), true},
+		"followed by other bytes": {0, append(clientHello(host), make([]byte, 5000)...), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.finding != 0 {
+				finding(t, c.finding)
+			}
+			reached := make(chan int, 1)
+			port := site(t, func(s *net.TCPConn) {
+				n, _ := s.Read(make([]byte, 1<<10))
+				reached <- n
+				s.CloseWrite()
+				io.Copy(io.Discard, s)
+			})
+			r := newRig(t, func(conf *Config) {
+				enforcing(port)(conf)
+				conf.Limits.FirstTimeout = 100 * time.Millisecond
+			})
+			conn, in := r.connect(host, port)
+			conn.Write(c.says)
+			rest, _ := io.ReadAll(in)
+			n := <-reached
+			require.Equal(t, c.passes, n > 0, "the destination got %d octets", n)
+			if !c.passes {
+				require.Equal(t, string(accessDenied), string(rest))
+				conn.Close()
+				o := r.one()
+				require.Equal(t, policy.Denied, o.Outcome)
+				require.Equal(t, "tls", o.Protocol)
+			}
+		})
+	}
+}
+
+// TestBarredIsDescribed: the record of a denied server name says that there was one.
+func TestBarredIsDescribed(t *testing.T) {
+	finding(t, 9)
+	port := site(t, func(s *net.TCPConn) { io.Copy(io.Discard, s) })
+	r := newRig(t, enforcing(port))
+	conn, in := r.connect(host, port)
+	conn.Write(clientHello("other.example.org"))
+	io.ReadAll(in)
+	o := r.one()
+	require.Equal(t, "other.example.org", o.SNI)
+	require.Equal(t, policy.SNIPresent, o.SNIState)
+	require.Equal(t, "tls", o.Protocol)
+	require.Zero(t, o.BytesUp)
+}
+
+// TestDeniedIsHeard: a client that has sent more than we read still gets our
+// answer, and no reset in its place.
+func TestDeniedIsHeard(t *testing.T) {
+	more := make([]byte, 200<<10)
+	t.Run("alert", func(t *testing.T) {
+		finding(t, 10)
+		port := site(t, func(s *net.TCPConn) { io.Copy(io.Discard, s) })
+		r := newRig(t, enforcing(port))
+		conn, in := r.connect(host, port)
+		conn.Write(append(clientHello("other.example.org"), more...))
+		r.one() // the proxy is through with it
+		b, err := io.ReadAll(in)
+		require.NoError(t, err)
+		require.Equal(t, string(accessDenied), string(b))
+	})
+	t.Run("refusal", func(t *testing.T) {
+		finding(t, 10)
+		r := newRig(t, enforcing(443))
+		conn := r.dial()
+		io.WriteString(conn, "CONNECT other.example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+		conn.Write(more)
+		r.one()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+	})
+}
+
+// TestSuspectAddress: whatever goes wrong at a private address that a listed
+// public name resolved to is the resolver's (contract section 3).
+func TestSuspectAddress(t *testing.T) {
+	for name, c := range map[string]struct {
+		finding int
+		reply   string
+	}{
+		"ends":  {0, ""},
+		"alert": {11, "\x15\x03\x03\x00\x02\x02\x28"},
+		"page":  {11, "HTTP/1.1 302 Found\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.finding != 0 {
+				finding(t, c.finding)
+			}
+			x := &tunnel{p: New(Config{Index: listing(443, "*.example.com")}), name: policy.MustName(host)}
+			x.route.suspect = true
+			x.saw(clientSide, clientHello(host))
+			if c.reply != "" {
+				x.saw(serverSide, []byte(c.reply))
+			}
+			x.over(serverSide, closeFIN)
+			var o policy.Observation
+			x.conclude(&o)
+			require.Equal(t, policy.DNSSinkhole, o.Error)
+			require.Equal(t, policy.Likely, o.Confidence)
+		})
+	}
+}
+
+// TestDrainBeforeAnAnswer: what we cut ourselves is not the client's doing.
+func TestDrainBeforeAnAnswer(t *testing.T) {
+	finding(t, 12)
+	r := newRig(t, func(c *Config) { c.Limits.AnswerTimeout = time.Minute })
+	read := make(chan struct{})
+	port := site(t, func(s *net.TCPConn) { s.Read(make([]byte, 10)); close(read); io.Copy(io.Discard, s) })
+	conn, _ := r.connect(host, port)
+	io.WriteString(conn, "\x00word")
+	<-read
+	r.shutdown()
+	o := r.one()
+	require.Equal(t, policy.Abandoned, o.Outcome)
+	require.Equal(t, policy.BySelf, o.By)
+	require.Equal(t, "drain", o.Detail["why"])
+}
+
+// TestNothingAfterTheEnd: a timer that fires late makes no record behind the
+// closing one.
+func TestNothingAfterTheEnd(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.proxy
+	ours, theirs := loop(t)
+	p.active.Add(1)
+	x := &tunnel{p: p, client: ours, route: route{conn: theirs}, name: policy.MustName(host), o: p.begin(policy.KindConnection, "connect", addrOf(nil))}
+	x.alarm = time.AfterFunc(time.Hour, x.tick)
+	x.first = time.Now().Add(-time.Hour)
+	x.touch()
+	x.end()
+	x.tick()
+	require.Len(t, r.closing(1), 1)
+	require.Len(t, r.seen, 1)
+	require.False(t, x.alarm.Stop(), "no timer is left")
+}
+
+// loop is a connection to ourselves: both of its ends.
+func loop(t testing.TB) (a, b *net.TCPConn) {
+	t.Helper()
+	l := listen(t)
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	s, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close(); s.Close() })
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// TestVia: a loop through another proxy of our own kind ends, since CONNECT
+// hands on the Via that came with it (RFC 9110 section 7.6.3: a proxy appends).
+func TestVia(t *testing.T) {
+	finding(t, 13)
+	got := make(chan http.Header, 1)
+	r := newRig(t, through(t, func(c *net.TCPConn) {
+		req, err := http.ReadRequest(bufio.NewReader(c))
+		if err == nil {
+			got <- req.Header
+		}
+	}))
+	r.say(http.MethodConnect, "CONNECT site.example.com:443 HTTP/1.1\r\nVia: 1.1 another\r\n\r\n")
+	h := <-got
+	require.Contains(t, h["Via"], "1.1 another")
+}
+
+// TestCancelledWays: a look-up that the drain ends is our own doing, and the
+// answer to the client is well-formed all the same.
+func TestCancelledWays(t *testing.T) {
+	finding(t, 14)
+	asked := make(chan struct{})
+	r := newRig(t, func(c *Config) {
+		c.Resolve = func(ctx context.Context, _ policy.Name) policy.Resolution {
+			close(asked)
+			<-ctx.Done()
+			return policy.Resolution{Timeout: true}
+		}
+	})
+	conn := r.dial()
+	io.WriteString(conn, "CONNECT site.example.com:443 HTTP/1.1\r\n\r\n")
+	<-asked
+	go r.shutdown()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
+	require.NoError(t, err)
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.NotContains(t, resp.Header.Get("Proxy-Status"), "error=;", "RFC 8941: a parameter without a value has no =")
+	o := r.one()
+	require.Equal(t, policy.BySelf, o.By)
+}
