@@ -49,10 +49,10 @@ type probeTarget struct {
 type probe struct {
 	once    sync.Once      // makes the handshake
 	judged  sync.WaitGroup // until a chain that went by is judged
-	issuer  string // "" where no certificate was seen
-	spki    string // SHA-256 of the leaf's public key, hex
-	trusted bool   // signed by somebody the public trusts, for that name
-	why     string // why not
+	issuer  string         // "" where no certificate was seen
+	spki    string         // SHA-256 of the leaf's public key, hex
+	trusted bool           // signed by somebody the public trusts, for that name
+	why     string         // why not
 }
 
 func newProber(p *Proxy, mode ProbeMode, roots *x509.CertPool) *prober {
