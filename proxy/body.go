@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -98,24 +99,43 @@ func proxyServer(h http.Header) bool {
 	return strings.Contains(s, "squid") || strings.Contains(s, "tinyproxy") || marked(s)
 }
 
+// page is what the header of an answer says about who wrote it.
+type page struct {
+	status                 int
+	server, mark, location string
+}
+
+// pageOf reads an answer's header as hello.ReplyParser does.
+func pageOf(resp *http.Response) page {
+	g := page{status: resp.StatusCode, server: printable(resp.Header.Get("Server")), location: resp.Header.Get("Location")}
+	for _, field := range []string{"X-Squid-Error", "X-Blocked-By", "X-Filter"} {
+		if v := resp.Header.Get(field); v != "" && g.mark == "" {
+			g.mark = printable(field + ": " + v)
+		}
+	}
+	return g
+}
+
 // blockPage says how sure it is that an answer is a device's and not the
 // origin's: a redirect to another registrable domain that no catalog lists, or a
 // refusal that bears a device's marks. "" takes it for the origin's.
-func (p *Proxy) blockPage(resp *http.Response, asked string) (policy.Confidence, detail) {
-	d := detail{"status": resp.StatusCode}
-	if s := printable(resp.Header.Get("Server")); s != "" {
-		d["server"] = s
+func (p *Proxy) blockPage(g page, asked string) (policy.Confidence, detail) {
+	d := detail{"status": g.status}
+	if g.server != "" {
+		d["server"] = g.server
 	}
-	switch code := resp.StatusCode; {
+	switch code := g.status; {
 	case code == http.StatusNetworkAuthenticationRequired:
 		return policy.Likely, d
 	case code == http.StatusForbidden || code == http.StatusUnavailableForLegalReasons:
-		if mark := middlebox(resp.Header); mark != "" {
-			d["mark"] = mark
+		if g.mark != "" {
+			d["mark"] = g.mark
+		}
+		if g.mark != "" || marked(strings.ToLower(g.server)) {
 			return policy.Likely, d
 		}
 	case code >= 300 && code < 400:
-		if to, ok := p.strangeRedirect(resp, asked); ok {
+		if to, ok := p.strangeRedirect(g.location, asked); ok {
 			d["location"] = to
 			return policy.Guess, d
 		}
@@ -125,9 +145,9 @@ func (p *Proxy) blockPage(resp *http.Response, asked string) (policy.Confidence,
 
 // strangeRedirect says whether an answer sends the client to a host of another
 // registrable domain that no catalog lists.
-func (p *Proxy) strangeRedirect(resp *http.Response, asked string) (string, bool) {
-	u, err := resp.Location()
-	if err != nil {
+func (p *Proxy) strangeRedirect(location, asked string) (string, bool) {
+	u, err := url.Parse(location)
+	if err != nil || u.Host == "" {
 		return "", false
 	}
 	to, err := policy.ParseName(u.Hostname())
@@ -147,18 +167,6 @@ func (p *Proxy) lists(n policy.Name) bool {
 // X-Cache are not looked at: origins have caches of their own.
 var marks = []string{"squid", "fortigate", "fortigat", "zscaler", "bluecoat", "mcafee", "web gateway", "ironport", "netskope",
 	"paloalto", "sophos", "checkpoint", "websense", "forcepoint", "webfilter", "firewall", "barracuda", "umbrella"}
-
-func middlebox(h http.Header) string {
-	if e := h.Get("X-Squid-Error"); e != "" {
-		return printable("X-Squid-Error: " + e)
-	}
-	for _, field := range []string{"Server", "X-Blocked-By", "X-Filter"} {
-		if v := h.Get(field); marked(strings.ToLower(v)) {
-			return printable(field + ": " + v)
-		}
-	}
-	return ""
-}
 
 func marked(lower string) bool {
 	return slices.ContainsFunc(marks, func(m string) bool { return strings.Contains(lower, m) })

@@ -132,10 +132,27 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 		}
 	case t.ended == serverSide && t.quiet > recent:
 		note(o, detail{"close": t.how, "idle_ms": t.quiet.Milliseconds()}) // one is normal, many at the same time are a device
+	case t.isHTTP() && t.blocked(o):
 	case t.why != "":
 		o.Error, o.By = policy.ConnectionTerminated, policy.BySelf
 		note(o, detail{"why": t.why, "idle_ms": t.idle().Milliseconds()})
 	}
+}
+
+// blocked says whether a device's page came instead of the plain-HTTP origin, and
+// judges that.
+func (t *tunnel) blocked(o *policy.Observation) bool {
+	r := t.reply.Reply()
+	c, d := t.p.blockPage(page{r.Status, r.Server, r.Mark, r.Location}, o.Name)
+	if c == "" {
+		return false
+	}
+	o.Verdict = failed(policy.StageData, policy.HTTPBlockPage, policy.ByNetwork, c)
+	note(o, d)
+	if t.route.suspect {
+		t.p.blameResolver(o)
+	}
+	return true
 }
 
 // unanswered judges a tunnel whose destination gave no answer in its protocol.

@@ -273,7 +273,7 @@ func (x *request) answered(resp *http.Response) {
 			return
 		}
 	}
-	if c, d := x.p.blockPage(resp, x.o.Name); c != "" {
+	if c, d := x.p.blockPage(pageOf(resp), x.o.Name); c != "" {
 		fail(&x.o, failed(policy.StageData, policy.HTTPBlockPage, policy.ByNetwork, c), d)
 		if x.route.suspect {
 			x.p.blameResolver(&x.o)

@@ -23,7 +23,7 @@ import (
 
 // patience is how long a test waits for what must come: it costs nothing when
 // all is well.
-const patience = 10 * time.Second
+const patience = 5 * time.Second
 
 // finding marks a test of a fault that is not mended yet: it is skipped unless
 // FINDINGS is set. When the fault is mended, the call goes.

@@ -39,6 +39,7 @@ type tunnel struct {
 	helloSize int // octets until it was parsed
 	shake     hello.Handshake
 	reply     hello.ReplyParser
+	replied   bool   // its header is whole
 	ended     side   // who ended first
 	how       string // and how: fin, rst, timeout, error
 	endedAt   time.Time
@@ -170,7 +171,7 @@ func (t *tunnel) sawServer(b []byte) {
 		}
 	}
 	if !t.isTLS() || t.shake.Stage() == hello.NotTLSReply {
-		t.reply.Feed(b)
+		t.replied = t.reply.Feed(b)
 	}
 }
 
@@ -191,7 +192,8 @@ func (t *tunnel) undecided() bool {
 	case t.isTLS():
 		return !t.shake.Decided()
 	case t.isHTTP():
-		return t.reply.Reply().Protocol == hello.Undecided
+		r := t.reply.Reply()
+		return r.Protocol == hello.Undecided || r.Status >= 300 && !t.replied
 	}
 	return false
 }

@@ -51,7 +51,8 @@ func TestFirstAnswer(t *testing.T) {
 		"page for a hello":              {0, false, tlsHello, page, policy.Failed, "hello", "not_tls_reply", "tls"},
 		"page before a hello":           {1, true, tlsHello, page, policy.Failed, "hello", "not_tls_reply", "tls"},
 		"text before a hello":           {1, true, tlsHello, "go away\n", policy.Failed, "hello", "not_tls_reply", "tls"},
-		"status line for a request":     {0, false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", page, policy.OK, "data", "", "http"},
+		"status line for a request":     {0, false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 403 Forbidden\r\nServer: nginx\r\n\r\n", policy.OK, "data", "", "http"},
+		"a device's page for a request": {0, false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", page, policy.Failed, "data", "http_block_page", "http"},
 		"frames for an HTTP/2 preface":  {8, false, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", policy.OK, "data", "", "http"},
 		"any byte for what is neither":  {0, false, "\x00\x01\x02", "\xff", policy.OK, "data", "", "other"},
 		"a greeting and a word":         {0, true, "EHLO x\r\n", "220 mx ESMTP\r\n", policy.OK, "data", "", "other"},
@@ -97,9 +98,9 @@ func TestFirstAnswer(t *testing.T) {
 func TestClientLeavesABlackHole(t *testing.T) {
 	finding(t, 3)
 	deaf := make(chan struct{})
-	r := newRig(t, nil)
 	port := site(t, func(*net.TCPConn) { <-deaf })
-	defer close(deaf)
+	t.Cleanup(func() { close(deaf) })
+	r := newRig(t, nil)
 	conn, _ := r.connect(host, port)
 	conn.Write(clientHello(host))
 	conn.Close()
@@ -186,6 +187,7 @@ func TestHeld(t *testing.T) {
 		"unlisted":                {0, whole, false},
 		"a name that is none":     {7, odd, false},
 		"half, then silence":      {7, whole[:len(whole)-10], false},
+		"one octet, then silence": {7, whole[:1], false},
 		"longer than we read":     {7, append([]byte{22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff}, make([]byte, 70<<10)...), false},
 		"contradicts itself":      {7, malformed, false},
 		"not TLS":                 {0, []byte("SSH-2.0-x\r\n"), true},
@@ -209,11 +211,11 @@ func TestHeld(t *testing.T) {
 			conn, in := r.connect(host, port)
 			conn.Write(c.says)
 			rest, _ := io.ReadAll(in)
+			conn.Close()
 			n := <-reached
 			require.Equal(t, c.passes, n > 0, "the destination got %d octets", n)
 			if !c.passes {
 				require.Equal(t, string(accessDenied), string(rest))
-				conn.Close()
 				o := r.one()
 				require.Equal(t, policy.Denied, o.Outcome)
 				require.Equal(t, "tls", o.Protocol)
@@ -354,7 +356,7 @@ func TestVia(t *testing.T) {
 	}))
 	r.say(http.MethodConnect, "CONNECT site.example.com:443 HTTP/1.1\r\nVia: 1.1 another\r\n\r\n")
 	h := <-got
-	require.Contains(t, h["Via"], "1.1 another")
+	require.Contains(t, h.Get("Via"), "1.1 another")
 }
 
 // TestCancelledWays: a look-up that the drain ends is our own doing, and the

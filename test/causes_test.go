@@ -599,3 +599,34 @@ func TestInPassing(t *testing.T) {
 		require.NotEqual(t, policy.OriginProbe, s.Origin)
 	}
 }
+
+// TestPlainInTunnel: plain HTTP that comes by CONNECT is judged as in absolute
+// form.
+func TestPlainInTunnel(t *testing.T) {
+	for name, c := range map[string]struct {
+		does lab.Behaviour
+		path string
+		want want
+	}{
+		"answers":          {lab.Site{}, "/", ok()},
+		"origin's own 403": {lab.Site{}, "/status/403", ok()},
+		"511":              {lab.Site{}, "/status/511", fail("data", "http_block_page", "network", likely, map[string]any{"status": 511})},
+		"portal":           {lab.Site{Location: "http://portal.corp.test"}, "/", fail("data", "http_block_page", "network", policy.Guess, map[string]any{"location": "portal.corp.test"})},
+		"a filter's 403": {lab.Func(answer("HTTP/1.1 403 Forbidden\r\nServer: Zscaler/6.2\r\nContent-Length: 0\r\n\r\n")), "/",
+			fail("data", "http_block_page", "network", likely, map[string]any{"server": "Zscaler/6.2"})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, options{rules: map[string]lab.Behaviour{"site.example.com:80": c.does}})
+			conn, _ := r.connect(r.target("site.example.com", 80, false))
+			_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: site.example.com\r\nConnection: close\r\n\r\n", c.path)
+			require.NoError(t, err)
+			io.Copy(io.Discard, conn)
+			conn.Close()
+			o := r.closing()
+			c.want.check(t, o)
+			require.Equal(t, policy.KindConnection, o.Kind)
+			require.Equal(t, "http", o.Protocol)
+		})
+	}
+}

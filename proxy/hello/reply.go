@@ -9,6 +9,7 @@ const (
 	defaultReplyLimit = 8 << 10
 	maxGreeting       = 512 // of a first line, RFC 5321 section 4.5.3.1.5
 	maxServer         = 64
+	maxLocation       = 512
 )
 
 // Reply is what a destination's stream begins with.
@@ -23,6 +24,12 @@ type Reply struct {
 	// Server is the first Server field of an HTTP reply: at most 64 bytes of
 	// printable ASCII, "?" in place of any other byte.
 	Server string
+
+	// Location is the first Location field of an HTTP reply, and Mark the first
+	// field that only a filtering device sends, as "Name: value"
+	// (X-Squid-Error, X-Blocked-By, X-Filter); bounded and cleaned as Server is.
+	Location string
+	Mark     string
 
 	// Class is what else it is: "ssh", "smtp", "ftp", "220-greeting" (one of
 	// the two), "html" without a status line, "text", "binary", or "empty". It
@@ -230,11 +237,22 @@ func (p *ReplyParser) readField(b []byte) []byte {
 		p.finish()
 		return nil
 	}
-	name, value, _ := bytes.Cut(line, []byte{':'})
-	if p.reply.Server == "" && isField(bytes.TrimSpace(name), "server") {
-		p.reply.Server = printable(bytes.TrimSpace(value), maxServer)
-	}
+	p.keepField(line)
 	return rest
+}
+
+// keepField keeps what tells an origin from a device.
+func (p *ReplyParser) keepField(line []byte) {
+	name, value, _ := bytes.Cut(line, []byte{':'})
+	name, value = bytes.TrimSpace(name), bytes.TrimSpace(value)
+	switch {
+	case p.reply.Server == "" && isField(name, "server"):
+		p.reply.Server = printable(value, maxServer)
+	case p.reply.Location == "" && isField(name, "location"):
+		p.reply.Location = printable(value, maxLocation)
+	case p.reply.Mark == "" && (isField(name, "x-squid-error") || isField(name, "x-blocked-by") || isField(name, "x-filter")):
+		p.reply.Mark = printable(append(append(bytes.Clone(name), ": "...), value...), maxServer)
+	}
 }
 
 // printable returns at most n bytes of b, "?" for those that are not printable
