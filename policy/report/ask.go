@@ -172,9 +172,9 @@ func (a asking) evidence() string {
 	case of == 1:
 		what = "the only attempt failed"
 	case n == of && n == 2:
-		what = "both attempts failed"
+		what = "both attempts" + a.retries() + " failed"
 	case n == of:
-		what = fmt.Sprintf("all %d attempts failed", of)
+		what = fmt.Sprintf("all %d attempts%s failed", of, a.retries())
 	}
 	if len(hosts) > 0 {
 		what += " (to " + listing(hosts, 3) + ")"
@@ -187,6 +187,19 @@ func (a asking) evidence() string {
 		what += ", seen from " + clip(a.vantage)
 	}
 	return what
+}
+
+// retries tells that attempts belong together: the same client tried again within
+// seconds. It is "" where that is not known.
+func (a asking) retries() string {
+	s := a.sites[0]
+	if len(a.sites) > 1 || s.conn == nil || s.conn.folded || s.conn.several || len(s.conn.workloads) > 1 || s.conn.actions >= s.conn.failed {
+		return ""
+	}
+	if s.conn.actions == 1 {
+		return " of one action"
+	}
+	return fmt.Sprintf(" of %d actions", s.conn.actions)
 }
 
 // address is where the telling attempt went, for those who search a log.

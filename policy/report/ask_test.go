@@ -83,7 +83,11 @@ func TestAsks(t *testing.T) {
 			require.Equal(t, Blocked, e.Status)
 			ask := e.Cause.Ask
 			require.True(t, strings.HasPrefix(ask, row.device), ask)
-			for _, w := range append(row.words, "*.example.org", "all 3 attempts failed (to cdn.example.org), 2026-01-02 10:00:02 to 10:00:04 UTC", "seen from pod") {
+			attempts := "all 3 attempts of one action failed"
+			if row.stage == policy.StagePolicy {
+				attempts = "all 3 attempts failed" // denials are not told apart by time
+			}
+			for _, w := range append(row.words, "*.example.org", attempts+" (to cdn.example.org), 2026-01-02 10:00:02 to 10:00:04 UTC", "seen from pod") {
 				require.Contains(t, ask, w)
 			}
 			if strings.Contains(ask, "port 443 to") {
@@ -96,6 +100,86 @@ func TestAsks(t *testing.T) {
 			require.Equal(t, row.error, e.Cause.Error)
 		})
 	}
+}
+
+// Tries of one client that follow each other within seconds are one action: pip
+// tries six times, skopeo twice. What two clients do, or one after a while, is
+// not.
+func TestRetriesAreOneAction(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("c", "a x a.example.org", "b x *.b.example.org")}}
+	tries := func(n int, mods ...mod) *tape {
+		t := started()
+		for range n {
+			t.conn("a.example.org", append([]mod{dropped}, mods...)...)
+		}
+		return t
+	}
+	for _, row := range []struct {
+		why  string
+		tape *tape
+		want string
+	}{
+		{"pip", tries(6), "; all 6 attempts of one action failed, 2026"},
+		{"skopeo", tries(2), "; both attempts of one action failed, 2026"},
+		{"a timeout of 15 s each and a growing pause", started().conn("a.example.org", at(15), dropped, lasted(15e9)).conn("a.example.org", at(31), dropped, lasted(15e9)).
+			conn("a.example.org", at(55), dropped, lasted(15e9)), "; all 3 attempts of one action failed"},
+		{"again after a minute: another action", tries(3).conn("a.example.org", at(100), dropped).conn("a.example.org", at(101), dropped), "; all 5 attempts of 2 actions failed"},
+		{"each a minute apart: as many actions, so nothing to fold", started().conn("a.example.org", at(60), dropped).conn("a.example.org", at(120), dropped), "; both attempts failed, 2026"},
+		{"two pods at once are two actions", tries(2, from1("ns/a")).conn("a.example.org", dropped, from1("ns/b")), "; all 3 attempts failed, 2026"},
+		{"so are two addresses", tries(2, client("10.0.0.1:1")).conn("a.example.org", dropped, client("10.0.0.2:1")), "; all 3 attempts failed, 2026"},
+		{"each try has a port of its own", tries(2, client("10.0.0.1:1")).conn("a.example.org", dropped, client("10.0.0.1:2")), "; all 3 attempts of one action failed, 2026"},
+		{"still open, too", tries(2, client("10.0.0.1:1")).conn("a.example.org", dropped, client("10.0.0.1:2"), open("1")), "; all 3 attempts of one action failed, 2026"},
+		{"one pod is one client", tries(3, from1("ns/a")), "; all 3 attempts of one action failed"},
+		{"one attempt", tries(1), "; the only attempt failed"},
+		{"what worked in between is no retry's end", tries(2).conn("a.example.org", ok).conn("a.example.org", dropped), "; 3 of 4 attempts failed"},
+		{"our own refusals are not counted so", started().conn("a.example.org", denied(policy.ConnectionLimitReached)).conn("a.example.org", denied(policy.ConnectionLimitReached)), "; both attempts failed"},
+	} {
+		r := row.tape.stop(at(200)).report(o)
+		require.Contains(t, r.Endpoints[0].Cause.Ask, row.want, row.why)
+	}
+	r := started().conn("1.b.example.org", dropped).conn("2.b.example.org", dropped).conn("2.b.example.org", dropped).stop().report(o)
+	require.Contains(t, r.Endpoints[1].Cause.Ask, "; all 3 attempts failed (to", "two hosts are not told to be one action")
+}
+
+// NO_PROXY led these around the parent: the ask names the firewall, and not a
+// proxy that was never asked. Only a true of JSON says so.
+func TestAskOfDirect(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("c", "a x a.example.org")}}
+	const proxy, straight = "On the proxy http://squid.corp:3128 or the firewall behind it, allow", "On the firewall, allow"
+	failing := map[string]mod{
+		"hello":   fails(policy.StageHello, policy.ConnectionTerminated, policy.ByNetwork, policy.Likely, "close", "rst"),
+		"silence": fails(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Likely),
+		"odd":     fails("beyond", "odd_error", "", ""),
+	}
+	for name, fail := range failing {
+		for _, row := range []struct {
+			why  string
+			mods []mod
+			want string
+		}{
+			{"through the parent", nil, proxy},
+			{"around it", []mod{detail("direct", true)}, straight},
+			{"a false says nothing", []mod{detail("direct", false)}, proxy},
+			{"nor does a text", []mod{detail("direct", "true")}, proxy},
+			{"nor a number", []mod{detail("direct", 1.0)}, proxy},
+			{"still open", []mod{detail("direct", true), open("1")}, straight},
+		} {
+			tape := started()
+			tape.records[0].Parent = "http://squid.corp:3128"
+			ask := tape.conn("a.example.org", append([]mod{fail}, row.mods...)...).report(o).Endpoints[0].Cause.Ask
+			require.True(t, strings.HasPrefix(ask, row.want), "%s, %s: %s", name, row.why, ask)
+			require.Equal(t, row.want == proxy, strings.Contains(ask, "squid"), "%s, %s: %s", name, row.why, ask)
+		}
+	}
+	intercepted := fails(policy.StageHandshake, policy.TLSIntercepted, policy.ByNetwork, policy.Certain, "issuer", "CN=Corp CA")
+	tape := started()
+	tape.records[0].Parent = "http://squid.corp:3128"
+	ask := tape.conn("a.example.org", intercepted, detail("direct", true)).stop().report(o).Endpoints[0].Cause.Ask
+	require.True(t, strings.HasPrefix(ask, "On the TLS inspection device, exempt"), ask)
+	tape = started()
+	tape.records[0].Parent = "http://squid.corp:3128"
+	ask = tape.conn("a.example.org", failing["hello"], detail("direct", true)).conn("a.example.org", failing["hello"]).stop().report(o).Endpoints[0].Cause.Ask
+	require.True(t, strings.HasPrefix(ask, proxy), "the last attempt tells: %s", ask)
 }
 
 // Each row of asks is what some cause finds: none is hidden behind another.

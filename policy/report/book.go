@@ -116,6 +116,7 @@ func (d *destination) clone() *destination {
 	for _, e := range []*evidence{&c.seen, &c.failures, &c.intercepts, &c.questions, &c.misses} {
 		e.seqs = slices.Clip(e.seqs)
 	}
+	c.traces = d.traces.clone()
 	return &c
 }
 

@@ -16,6 +16,33 @@
 // Look-ups that failed count as attempts for names that nothing else proves;
 // look-ups that succeeded only show that somebody meant to go there.
 //
+// Failures of one client at one host, each within ten seconds of the end of the
+// one before, are retries of one action: one gap, and one ask that says so.
+//
+// # Patterns
+//
+// Some findings come from what many connections have in common. Each has three
+// samples at least, names their records, and ends in its confidence, which is
+// likely or guess, never certain. Patterns change no status and no verdict.
+//
+//	idle_cut             three tunnels to two hosts ended by the far side after the same time without
+//	                     a byte (±10 % or ±2 s, 20 s at least), standing out from what ended earlier,
+//	                     and outlived by two at most and by fewer than half as many
+//	large_hello_dropped  ClientHellos of more than 1,300 octets cut or left in silence where smaller
+//	                     ones pass: at the same hosts; else at two hosts, where smaller ones pass at
+//	                     two others and no large one anywhere
+//	sni_filter           a name that never worked, cut or silent after the ClientHello at an address
+//	                     that answers others on that port
+//	address_rule         two names or more refused, silent or cut at an address that never answered
+//	                     any, while others do
+//	shared_answer        three unrelated registrable domains that failed where an answer was due, at an
+//	                     address where none works
+//
+// Direct connections and those through a parent are different paths. The last
+// three need the destination's address, so they are told of connections without
+// a parent alone, and of none where the start record, which names the parent, is
+// missing. What may have changed between two times is a guess.
+//
 // # Limits
 //
 // What clients choose is bounded: 512 hosts an endpoint, 4,096 unlisted
@@ -23,5 +50,8 @@
 // inside the cluster, 16,384 connections that are still open, 16 workloads a
 // host, 64 mismatching pairs, 10 pieces of evidence a finding. What is above a
 // limit is folded into one row "(other)" that can never look better than its
-// worst member.
+// worst member. For patterns, each destination keeps 8 addresses and its 16
+// longest times of silence; where addresses were left out, address_rule is a
+// guess, and what is folded counts only against a pattern that it refutes, or as
+// a tunnel of idle_cut.
 package report

@@ -39,7 +39,9 @@ type sight struct {
 	seq    uint64
 	begun  time.Time
 	at     time.Time // when it ended
-	parent string    // the parent proxy of the session
+	parent string    // the parent proxy of the session, "" where NO_PROXY led around it
+
+	straight bool // it is known that no parent stood between
 }
 
 // New makes an engine that has seen nothing.
@@ -121,9 +123,11 @@ func (e *Engine) observe(r *policy.Record) {
 	b := e.book
 	b.phase(r.Phase)
 	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent}
-	if direct, _ := r.Detail["direct"].(bool); direct {
+	direct, _ := r.Detail["direct"].(bool)
+	if direct {
 		s.parent = ""
 	}
+	s.straight = s.parent == "" && (direct || b.sessions > 0)
 	s.begun, s.at = span(r)
 	if b.canary(s) || s.Origin == policy.OriginCanary {
 		return

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"runtime"
 	"slices"
@@ -159,7 +160,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	before := heap()
+	before, idle := heap(), map[string]any{"close": "fin"}
 	for i := range n {
 		r.Kind = policy.KindConnection
 		r.Seq, r.Time = uint64(i+10), epoch.Add(time.Duration(i)*time.Millisecond)
@@ -175,7 +176,14 @@ func TestMemoryIsBounded(t *testing.T) {
 		case 4:
 			o.Name, o.Workload = fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255), fmt.Sprint("ns/", i)
 		}
+		o.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, byte(i >> 16), byte(i >> 8), byte(i)}), 443)
+		idle["idle_ms"] = 20000.0 + float64(i)
+		o.Detail = idle
 		e.Add(r)
+		if i%10 == 1 { // and the same host at many addresses
+			o.Name = "h1.quay.io"
+			e.Add(r)
+		}
 	}
 	grown := int64(heap()) - int64(before)
 	t.Logf("heap grew by %.1f MB over %d destinations", float64(grown)/1e6, n)
@@ -225,7 +233,7 @@ func TestLyingNumbers(t *testing.T) {
 }
 
 func BenchmarkAdd(b *testing.B) {
-	for name, mods := range map[string][]mod{"ok": {ok, from1("ns/pod")}, "failed": {dropped, detail("errno", "ETIMEDOUT", "ms", 10000.0)}} {
+	for name, mods := range map[string][]mod{"ok": {ok, from1("ns/pod")}, "ok at an address": {ok, from1("ns/pod"), to("203.0.113.1:443")}, "failed": {dropped, detail("errno", "ETIMEDOUT", "ms", 10000.0)}} {
 		b.Run(name, func(b *testing.B) {
 			tape := started()
 			for i := range 1024 {

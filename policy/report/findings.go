@@ -18,6 +18,9 @@ func (j *judgement) findings() {
 	j.mismatches()
 	j.placeholders()
 	j.spared()
+	j.idleCut()
+	j.largeHellos()
+	j.addresses()
 	slices.SortStableFunc(j.r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
 	})

@@ -57,12 +57,14 @@ func (d dice) observation() *policy.Observation {
 		SNIState: pick(d, policy.SNIPresent, policy.SNIECH, policy.SNIAbsent, policy.SNIUnparsed), Port: pick[uint16](d, 443, 443, 443, 80, 0),
 		Type: pick(d, "A", "AAAA", "TXT", ""), RCode: pick(d, "", "NOERROR", "NXDOMAIN"), Answers: pick(d, nil, []string{"203.0.113.1"}),
 		Workload: pick(d, "", "ns/pod", "\u2066"), DurationMS: pick[int64](d, 0, 5, 1500, -1, 1<<62), BytesUp: pick[int64](d, 0, 1<<62, -1),
-		Address: pick(d, netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.1:443")),
-		Detail:  pick(d, nil, map[string]any{"issuer": "CN=\x1b[0m"}, map[string]any{"rcode": []any{"x", nil}, "status": 403.0}),
+		Address: pick(d, netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.1:443"), netip.MustParseAddrPort("[::ffff:203.0.113.1]:443"), netip.MustParseAddrPort("[fe80::1%x]:0")),
+		Detail: pick(d, nil, map[string]any{"issuer": "CN=\x1b[0m"}, map[string]any{"rcode": []any{"x", nil}, "status": 403.0},
+			map[string]any{"hello_bytes": pick[any](d, 1517.0, 1800, "x"), "direct": d.roll(2) == 0}, map[string]any{"close": pick(d, "rst", "fin", "\x00"), "idle_ms": pick[any](d, 60000.0, 61000, int64(-1), 1e300, nil)},
+			map[string]any{"addresses": pick[any](d, []string{"0.0.0.0", "x"}, []any{"0.0.0.0", 7}, "0.0.0.0")}),
 		Verdict: policy.Verdict{
 			Outcome: pick(d, policy.OK, policy.OK, policy.Failed, policy.Failed, policy.Denied, policy.Abandoned, "", "odd"),
 			Stage:   pick(d, policy.StageResolve, policy.StageConnect, policy.StageHello, policy.StageHandshake, policy.StageData, policy.StageParent, policy.StagePolicy, ""),
-			Error: pick(d, policy.DNSError, policy.ConnectionTimeout, policy.ConnectionTerminated, policy.TLSIntercepted, policy.ParentError,
+			Error: pick(d, policy.DNSError, policy.ConnectionTimeout, policy.ConnectionTerminated, policy.TLSIntercepted, policy.ParentError, policy.ConnectionReadTimeout, policy.DNSSinkhole, policy.NotTLSReply,
 				policy.DestinationProhibited, policy.HTTPRequestDenied, "", "odd"),
 			By: pick(d, policy.ByNetwork, policy.ByResolver, ""), Confidence: pick(d, policy.Certain, policy.Likely, policy.Guess, "", "odd"),
 		},
@@ -102,6 +104,10 @@ func FuzzRecords(f *testing.F) {
 		require.NoError(t, r.WriteJSON(io.Discard))
 		require.NoError(t, r.WriteText(io.Discard, TextOptions{Width: 40 + d.roll(100), Color: true}))
 		requireShape(t, r)
+		for _, p := range told(r) {
+			require.GreaterOrEqual(t, len(p.Evidence), minSample, p.Text)
+			require.Regexp(t, "; confidence: (likely|guess)$", p.Text)
+		}
 		fail, err := ParseFailOn("blocked,partial,reached,resolved,unlisted")
 		require.NoError(t, err)
 		require.Equal(t, r.Verdict == Clear, r.ExitStatus(fail) == 0)

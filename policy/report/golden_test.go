@@ -62,7 +62,7 @@ func every() *tape {
 	w = from1("azureml/amlarc-operator-5c")
 	t.conn("quay.io", ok, w).conn("cdn01.quay.io", ok, w).conn("cdn01.quay.io", ok, w).conn("cdn03.quay.io", reset1, w).conn("cdn03.quay.io", reset1, w)
 	t.conn("gcr.io", left, w)
-	t.conn("storage.googleapis.com", dropped, lasted(10_000_000_000), w).conn("storage.googleapis.com", dropped, lasted(10_000_000_000), w)
+	t.conn("storage.googleapis.com", dropped, lasted(10_000_000_000), w, to("203.0.113.20:443")).conn("storage.googleapis.com", dropped, lasted(10_000_000_000), w, to("203.0.113.20:443"))
 	t.conn("registry-1.docker.io", ok, w).conn("production.cloudfront.docker.com", ok, w)
 	t.query("ingest-x.kusto.windows.net", unanswered("NXDOMAIN")).query("ingest-x.kusto.windows.net", unanswered("NXDOMAIN"), qtype("AAAA"))
 	t.conn("production.cloudfore.docker.com", ok, w).conn("auth.docker.io", reset1, w)
@@ -71,13 +71,25 @@ func every() *tape {
 	t.conn("10.96.0.1", dropped, w).conn("169.254.169.254", port(80), denied(policy.DestinationProhibited))
 	t.conn("rebind.example.com", denied(policy.DestinationProhibited), w)
 	t.conn("mcr.microsoft.com", ok, w, sni("front.example.com"))
-	t.request("archive.ubuntu.com", port(80), w, fails(policy.StageData, policy.HTTPBlockPage, policy.ByNetwork, policy.Likely, "status", 302, "server", "Blocker/1.0"))
+	t.request("archive.ubuntu.com", port(80), w, fails(policy.StageData, policy.HTTPBlockPage, policy.ByNetwork, policy.Likely, "status", 302, "server", "Blocker/1.0"), to("203.0.113.30:80"))
 	t.conn("\x1b[31m\u202egnp.exe\x00", dropped, w).conn(strings.Repeat(strings.Repeat("l", 63)+".", 3)+strings.Repeat("e", 61), ok, w)
 	t.conn("198.51.100.7", ok, func(r *policy.Record) { r.SNIState = policy.SNIAbsent })
 	t.conn("azgnrelay-eastus-l1.servicebus.windows.net", closes("7"), ok, w, detail("issuer", "CN=Contoso Inspection CA"), lasted(20_000_000_000))
+	patternsOf(t, w)
 	t.sing().conn(canaryName, denied(policy.HTTPRequestDenied), origin(policy.OriginCanary), via("redirect"))
 	status := 1
 	return t.halt(func(r *policy.Record) { r.ChildStatus = &status })
+}
+
+// patternsOf adds what only many connections tell.
+func patternsOf(t *tape, w mod) {
+	t.rests("azgnrelay-eastus-l1.servicebus.windows.net", "rst", 240).rests("mcr.microsoft.com", "rst", 239.8).rests("mcr.microsoft.com", "rst", 240.1)
+	t.times(3, "registry-1.docker.io", silence, detail("hello_bytes", 1517.0), w, to("203.0.113.40:443")).conn("registry-1.docker.io", ok, w, to("203.0.113.40:443"))
+	t.conn("cdn01.quay.io", ok, w, to("203.0.113.9:443")).conn("cdn03.quay.io", reset1, w)
+	t.conn("packages.example.net", dropped, w, to("203.0.113.20:443"))
+	for _, host := range []string{"ads.example.com", "track.example.net"} {
+		t.request(host, port(80), page302, w, to("203.0.113.30:80"))
+	}
 }
 
 func everyReport() *Report {

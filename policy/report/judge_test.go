@@ -149,6 +149,40 @@ func TestSentence(t *testing.T) {
 	require.Contains(t, started().stop().report(o).Sentence(), "0 of 3 required endpoints exercised, as seen from pod")
 }
 
+// Which unused endpoints an alternative excuses.
+func TestExcused(t *testing.T) {
+	for _, row := range []struct {
+		why     string
+		catalog *policy.Catalog
+		tape    *tape
+		want    string
+	}{
+		{"the other one was used", two, started().conn("b.example.org", ok), "a.example.org"},
+		{"the other one was used and flaps", two, started().conn("b.example.org", reset1).conn("b.example.org", ok), "a.example.org"},
+		{"the other one is blocked", two, started().conn("b.example.org", reset1), ""},
+		{"the other one is partial", two, started().conn("b.example.org", ok).conn("b.example.org", reset1), ""},
+		{"the other one was but reached", two, started().conn("b.example.org", left), ""},
+		{"the other one was but looked up", two, started().query("b.example.org", answers("203.0.113.1")), ""},
+		{"blocked beside one that was used", two, started().conn("b.example.org", ok).conn("a.example.org", reset1), ""},
+		{"of three, one was used and one is blocked", cat("c", "a x a.example.org any_of=g", "b x b.example.org any_of=g", "c x c.example.org any_of=g"),
+			started().conn("b.example.org", ok).conn("a.example.org", reset1), "c.example.org"},
+		{"of another group", cat("c", "a x a.example.org any_of=g", "b x b.example.org any_of=h"), started().conn("b.example.org", ok), ""},
+		{"of no group", cat("c", "a x a.example.org", "b x b.example.org"), started().conn("b.example.org", ok), ""},
+		{"other hosts of the same requirement are no alternatives", cat("c", "a x a.example.org,b.example.org any_of=g"), started().conn("b.example.org", ok), ""},
+	} {
+		var excused []string
+		for _, e := range row.tape.stop().report(Options{Catalogs: []*policy.Catalog{row.catalog}}).Endpoints {
+			if e.Excused {
+				excused = append(excused, e.Host)
+			}
+		}
+		require.Equal(t, row.want, strings.Join(excused, " "), row.why)
+	}
+	other := cat("other", "a x a.example.org any_of=g")
+	r := started().conn("b.example.org", ok).stop().report(Options{Catalogs: []*policy.Catalog{other, cat("two", "b x b.example.org any_of=g")}})
+	require.False(t, r.Endpoints[0].Excused, "groups of two catalogs have nothing to do with each other")
+}
+
 func TestFailOn(t *testing.T) {
 	o := Options{Catalogs: []*policy.Catalog{cat("c", "a x a.example.org any_of=g", "b x b.example.org any_of=g", "c x c.example.org optional")}}
 	both := started().conn("a.example.org", ok).stop()

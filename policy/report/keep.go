@@ -118,7 +118,7 @@ func keepObservation(o *policy.Observation) *policy.Observation {
 	return &policy.Observation{
 		ID: keep(o.ID), Open: o.Open, Origin: policy.Origin(keep(string(o.Origin))), Listener: keep(o.Listener),
 		Workload: keep(o.Workload), Asked: keep(o.Asked), SNI: keep(o.SNI), SNIState: policy.SNIState(keep(string(o.SNIState))),
-		Resolved: keep(o.Resolved), Name: keep(o.Name), Host: keep(o.Host), Port: o.Port, Address: o.Address,
+		Resolved: keep(o.Resolved), Name: keep(o.Name), Host: keep(o.Host), Port: o.Port, Client: o.Client, Address: o.Address, Protocol: keep(o.Protocol),
 		Type: keep(o.Type), RCode: keep(o.RCode), Upstream: keep(o.Upstream), Verdict: keepVerdict(o.Verdict),
 		Answers: slices.Clone(o.Answers), Detail: keepDetail(o.Detail), BytesUp: o.BytesUp, BytesDown: o.BytesDown,
 	}

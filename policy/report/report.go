@@ -41,7 +41,8 @@ const Worked = "worked"
 // Kind is the kind of a finding.
 type Kind string
 
-// The kinds of findings.
+// The kinds of findings. Those that are patterns need three samples at least,
+// and their text ends in its confidence: likely, or guess.
 const (
 	Flapping       Kind = "flapping"        // failed, then worked
 	SNIMismatch    Kind = "sni_mismatch"    // asked for one name, said another in the ClientHello
@@ -49,10 +50,16 @@ const (
 	NoProxy        Kind = "no_proxy"        // traffic that should not come through a proxy
 	TLSIntercepted Kind = "tls_intercepted" // a client accepted a certificate that the public does not trust
 	Guarded        Kind = "guarded"         // refused by our own address guard, or no destination at all
+
+	IdleCut           Kind = "idle_cut"            // a pattern: tunnels die after the same time without a byte
+	LargeHelloDropped Kind = "large_hello_dropped" // a pattern: ClientHellos beyond one segment get no answer, smaller ones do
+	SNIFilter         Kind = "sni_filter"          // a pattern: one name gets no answer at an address that answers others
+	AddressRule       Kind = "address_rule"        // a pattern: no name gets an answer at one address, and others work
+	SharedAnswer      Kind = "shared_answer"       // a pattern: unrelated domains fail at one address: a sinkhole, perhaps
 )
 
 // Kinds are all kinds of findings, sorted.
-var Kinds = []Kind{Flapping, Guarded, NoProxy, SeveralRegions, SNIMismatch, TLSIntercepted}
+var Kinds = []Kind{AddressRule, Flapping, Guarded, IdleCut, LargeHelloDropped, NoProxy, SeveralRegions, SharedAnswer, SNIFilter, SNIMismatch, TLSIntercepted}
 
 // Report is the judgement of a trial. Its JSON is section 5 of the contract;
 // fields marked json:"-" serve other renderings and ExitStatus. Its order is

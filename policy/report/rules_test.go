@@ -13,6 +13,9 @@ var small = cat("small",
 	"jobs workload jobs.example.org",
 )
 
+// two are alternatives.
+var two = cat("two", "a x a.example.org any_of=g", "b x b.example.org any_of=g")
+
 // rules are the rules of contract sections 2 and 5, one a row.
 var rules = []struct {
 	why     string
@@ -60,6 +63,53 @@ var rules = []struct {
 		status: "quay.io:blocked", verdict: Gaps, exit: 1},
 	{why: "enforce mode refused a listed name for its SNI: blocked, by us", tape: started().conn("quay.io", denied(policy.HTTPRequestDenied), sni("evil.example")).stop(),
 		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+
+	// Flapping: what works and fails by turns is as good as its last attempt.
+	{why: "by turns, and it worked in the end: used, and flapping", tape: started().conn("quay.io", ok).conn("quay.io", reset1).conn("quay.io", ok).conn("quay.io", reset1).conn("quay.io", ok).stop(),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "by turns, and it failed in the end: partial", tape: started().conn("quay.io", reset1).conn("quay.io", ok).conn("quay.io", reset1).stop(),
+		status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "failed in one way, then in another, then worked", tape: started().conn("quay.io", dropped).conn("quay.io", reset1).conn("quay.io", ok).stop(),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "a client that left in between is no turn", tape: started().conn("quay.io", reset1).conn("quay.io", left).stop(),
+		status: "quay.io:blocked", verdict: Gaps, exit: 1},
+	{why: "nor is what we refused", tape: started().conn("quay.io", ok).conn("quay.io", denied(policy.ConnectionLimitReached)).conn("quay.io", ok).stop(),
+		status: "quay.io:used", verdict: Clear},
+	{why: "each host has its own turns: one flaps, one is partial", tape: started().conn("cdn01.quay.io", reset1).conn("cdn01.quay.io", ok).conn("cdn02.quay.io", ok).conn("cdn02.quay.io", reset1).stop(),
+		status: "*.quay.io:partial flapping", verdict: Gaps, exit: 1},
+	{why: "another host that works does not mend one that fails", tape: started().conn("cdn01.quay.io", reset1).conn("cdn02.quay.io", ok).stop(),
+		status: "*.quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "another port is another endpoint: it mends nothing", catalog: cat("c", "a x a.example.org", "b x a.example.org port=8443"),
+		tape: started().conn("a.example.org", reset1).conn("a.example.org", ok, port(8443)).stop(), status: "a.example.org:443:blocked a.example.org:8443:used", verdict: Gaps, exit: 1},
+	{why: "still open and silent after it worked: partial until it closes", tape: started().conn("quay.io", ok).conn("quay.io", open("1"), silence).stop(),
+		status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "still open and ok after it failed: flapping", tape: started().conn("quay.io", reset1).conn("quay.io", open("1"), ok).stop(),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "an attempt that began before the one that worked, and failed at the same second, does not count", tape: started().conn("quay.io", at(30), dropped, lasted(10*time.Second)).conn("quay.io", at(30), ok).stop(at(40)),
+		status: "quay.io:used flapping", verdict: Clear},
+	{why: "of two that began together the later record counts", tape: started().conn("quay.io", at(30), ok).conn("quay.io", at(30), dropped).stop(at(40)),
+		status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "an optional endpoint flaps without a gap", catalog: cat("c", "a x a.example.org", "b x b.example.org optional"),
+		tape: started().conn("a.example.org", ok).conn("b.example.org", reset1).conn("b.example.org", ok).stop(), status: "b.example.org:used flapping", verdict: Clear},
+
+	// Alternatives.
+	{why: "an alternative that is blocked stays a gap beside one that works", catalog: two, tape: started().conn("b.example.org", ok).conn("a.example.org", reset1).stop(),
+		status: "a.example.org:blocked b.example.org:used", verdict: Gaps, exit: 1},
+	{why: "an alternative that is partial stays a gap", catalog: two, tape: started().conn("b.example.org", ok).conn("a.example.org", ok).conn("a.example.org", reset1).stop(),
+		status: "a.example.org:partial b.example.org:used", verdict: Gaps, exit: 1},
+	{why: "an alternative that is unused is excused, and stays unused", catalog: two, opt: Options{Scopes: []string{"x"}}, tape: started().conn("b.example.org", ok).stop(),
+		status: "a.example.org:unused b.example.org:used", verdict: Clear},
+	{why: "an alternative that was but reached proves nothing: no all-clear", catalog: two, tape: started().conn("b.example.org", ok).conn("a.example.org", left).stop(),
+		status: "a.example.org:reached b.example.org:used", verdict: CannotTell, exit: 3},
+	{why: "an alternative that was but looked up: somebody goes around us", catalog: two, tape: started().conn("b.example.org", ok).query("a.example.org", answers("203.0.113.1")).stop(),
+		status: "a.example.org:resolved b.example.org:used", verdict: CannotTell, exit: 3},
+	{why: "an alternative that does not resolve is blocked", catalog: two, tape: started().conn("b.example.org", ok).query("a.example.org", unanswered("NXDOMAIN")).stop(),
+		status: "a.example.org:blocked b.example.org:used", verdict: Gaps, exit: 1},
+	{why: "all alternatives are blocked", catalog: two, tape: started().conn("b.example.org", reset1).conn("a.example.org", dropped).stop(),
+		status: "a.example.org:blocked b.example.org:blocked", verdict: Gaps, exit: 1},
+	{why: "one alternative is blocked and the other unused", catalog: two, tape: started().conn("b.example.org", reset1).stop(),
+		status: "a.example.org:unused b.example.org:blocked", verdict: Gaps, exit: 1},
+	{why: "no alternative was used: nothing is cleared", catalog: two, tape: started().stop(), status: "a.example.org:unused b.example.org:unused", verdict: CannotTell, exit: 3},
 
 	// Names and ports.
 	{why: "another port is another endpoint, and so in no list", tape: started().conn("quay.io", ok).conn("quay.io", ok, port(8443)).stop(),

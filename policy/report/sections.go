@@ -20,6 +20,9 @@ func (p *page) trouble(title string, c color, meaning string, rows []*row) {
 	p.heading(title, number(rows), meaning, c)
 	for _, r := range rows {
 		p.subject(r)
+		if r.half != "" {
+			p.hang("    note", indent, r.half) // escaped when made
+		}
 		if r.Cause != nil {
 			p.cause(r.Cause)
 		}
@@ -210,7 +213,7 @@ func (p *page) findings(list []Finding) {
 			}
 			text += " [records " + strings.Join(seqs, ", ") + "]"
 		}
-		p.hang("  "+string(f.Kind), 19, text)
+		p.hang("  "+string(f.Kind), 23, text)
 	}
 }
 

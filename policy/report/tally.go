@@ -57,6 +57,11 @@ type tally struct {
 	bestFail *failure // the last one of the greatest confidence
 	lastDeny *failure
 
+	actions int        // bursts of failures: retries of one action count once
+	client  netip.Addr // of the first failure
+	several bool       // others failed, too
+	traces
+
 	issuer     string // of a certificate that the public does not trust, and that a client accepted
 	seen       evidence
 	failures   evidence
@@ -85,10 +90,12 @@ func (t *tally) add(s sight) {
 		t.ok++
 		t.attempt(s, true)
 		t.inspect(s)
+		t.traces.add(s)
 	case policy.Failed:
 		t.failed++
 		t.attempt(s, false)
 		t.fail(s)
+		t.traces.add(s)
 	case policy.Denied:
 		t.denied++
 		if guardDenial(s) {
@@ -110,7 +117,17 @@ func (t *tally) attempt(s sight, ok bool) {
 	}
 }
 
+// pause is how long a client waits at most between two tries of one action.
+const pause = 10 * time.Second
+
 func (t *tally) fail(s sight) {
+	if t.failures.n == 0 || s.begun.After(t.failLast.Add(pause)) {
+		t.actions++
+	}
+	if t.failures.n == 0 {
+		t.client = s.Client.Addr()
+	}
+	t.several = t.several || t.client != s.Client.Addr()
 	t.failures.add(s.seq)
 	widen(&t.failFirst, &t.failLast, s.begun, s.at)
 	last := t.lastFail == nil || s.moment().after(t.lastFail.moment)

@@ -140,11 +140,12 @@ type row struct {
 	counts   int  // required endpoints
 	others   int  // endpoints that do not count
 	optional bool // all are
+	half     string
 }
 
 // rows groups the endpoints by status, those that count first.
 func (r *Report) rows() map[Status][]*row {
-	out := map[Status][]*row{}
+	out, halves := map[Status][]*row{}, r.halves()
 	for _, e := range r.Endpoints {
 		list := out[e.Status]
 		i := slices.IndexFunc(list, func(o *row) bool { return o.Host == e.Host && o.Port == e.Port })
@@ -158,6 +159,7 @@ func (r *Report) rows() map[Status][]*row {
 		}
 		at.counts, at.others = at.counts+bit(e.Required), at.others+bit(!e.Required)
 		at.optional = at.optional && e.Optional
+		at.half = cmp.Or(at.half, halves[requirement{e.Catalog, e.Requirement}])
 		out[e.Status] = list
 	}
 	for _, list := range out {

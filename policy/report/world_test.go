@@ -186,6 +186,7 @@ func origin(o policy.Origin) mod { return func(r *policy.Record) { r.Origin = o 
 func via(l string) mod           { return func(r *policy.Record) { r.Listener = l } }
 func port(p uint16) mod          { return func(r *policy.Record) { r.Port = p } }
 func sni(s string) mod           { return func(r *policy.Record) { r.SNI, r.SNIState = s, policy.SNIPresent } }
+func client(a string) mod        { return func(r *policy.Record) { r.Client = netip.MustParseAddrPort(a) } }
 func open(id string) mod         { return func(r *policy.Record) { r.ID, r.Open = id, true } }
 func closes(id string) mod       { return func(r *policy.Record) { r.ID = id } }
 func lasted(d time.Duration) mod { return func(r *policy.Record) { r.DurationMS = d.Milliseconds() } }
@@ -208,4 +209,31 @@ func unanswered(rcode string) mod {
 // at sets the time, as seconds after the epoch.
 func at(seconds int) mod {
 	return func(r *policy.Record) { r.Time = epoch.Add(time.Duration(seconds) * time.Second) }
+}
+
+// to is where a connection went.
+func to(a string) mod {
+	return func(r *policy.Record) { r.Address = netip.MustParseAddrPort(a) }
+}
+
+// silence is what follows the client's first bytes where a filter drops.
+var silence = fails(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Certain)
+
+// parent makes the session go through a parent proxy.
+func (t *tape) parent(url string) *tape {
+	t.records[0].Parent = url
+	return t
+}
+
+// times adds a connection n times.
+func (t *tape) times(n int, name string, mods ...mod) *tape {
+	for range n {
+		t.conn(name, mods...)
+	}
+	return t
+}
+
+// rests is a tunnel that was ok, and that the far side ended after it was idle.
+func (t *tape) rests(name, how string, seconds float64) *tape {
+	return t.conn(name, ok, detail("close", how, "idle_ms", seconds*1000))
 }
