@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
 	"time"
 
@@ -10,25 +11,25 @@ import (
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/catalog"
+	"github.com/egressaudit/egressaudit/policy/report"
 )
 
 func newCatalog(env environ) *cobra.Command {
 	c := &cobra.Command{
 		Use: "catalog list|show|lint", Short: "The requirement catalogs",
-		Args: exactly(1, "list, show or lint"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return hinted(fmt.Errorf("catalog has no verb %q", args[0]), "write list, show NAME or lint FILE")
-		},
+		Long: `catalog shows what the catalogs require that are embedded in the program, or
+that you wrote: a catalog is a YAML file.`,
+		Args: cobra.ArbitraryArgs, RunE: wrongVerb,
 	}
 	c.AddCommand(
 		&cobra.Command{
-			Use: "list", Short: "The embedded catalogs, with their revisions", Args: exactly(0, "no arguments"),
+			Use: "list", Short: "The embedded catalogs, with their revisions", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return listCatalogs(env.stdout) },
 		},
 		&cobra.Command{
-			Use: "show NAME|FILE", Short: "The endpoints of a catalog, and where each was taken from", Args: exactly(1, "a catalog's name or file"),
-			ValidArgs: catalog.Names(),
-			RunE:      func(_ *cobra.Command, args []string) error { return showCatalog(env.stdout, args[0]) },
+			Use: "show NAME|FILE", Short: "The endpoints of a catalog, and where each was taken from", Args: wants(1, "a catalog's name or file"),
+			ValidArgsFunction: catalogNames,
+			RunE:              func(_ *cobra.Command, args []string) error { return showCatalog(env.stdout, args[0]) },
 		},
 		&cobra.Command{
 			Use: "lint NAME|FILE...", Short: "What is suspicious in a catalog",
@@ -37,13 +38,9 @@ defined and never used or used and not defined, a wildcard on a public suffix, a
 missing apex beside a wildcard, a duplicate, an expired row, a host whose
 companion only another catalog carries.
 
-Exit status: 0 nothing but notes, 1 a warning or an error, 2 the file cannot be read.`,
-			Args: func(c *cobra.Command, args []string) error {
-				if len(args) == 0 {
-					return hinted(fmt.Errorf("%s wants a catalog's name or file", c.CommandPath()), "see %s --help", c.CommandPath())
-				}
-				return nil
-			},
+Exit status: 0 nothing but notes, 1 a warning or an error, 2 the file cannot be
+read.`,
+			Args: wants(math.MaxInt, "a catalog's name or file"), ValidArgsFunction: catalogNames,
 			RunE: func(_ *cobra.Command, args []string) error { return lintCatalogs(env.stdout, args) },
 		},
 	)
@@ -76,17 +73,17 @@ func showCatalog(w io.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s: %s\nrevision %s, %s\nsource %s\n", clean(c.Name), clean(c.Title), clean(c.Revision), c.Digest, clean(c.Source.URL))
+	fmt.Fprintf(w, "%s: %s\nrevision %s, %s\nsource %s\n", report.Escape(c.Name), report.Escape(c.Title), report.Escape(c.Revision), c.Digest, report.Escape(c.Source.URL))
 	for _, p := range f.Placeholders {
-		fmt.Fprintf(w, "placeholder <%s>: %s (for instance %s)\n", p.Name, clean(p.Description), clean(p.Example))
+		fmt.Fprintf(w, "placeholder <%s>: %s (for instance %s)\n", p.Name, report.Escape(p.Description), report.Escape(p.Example))
 	}
 	for _, r := range c.Requirements {
-		fmt.Fprintf(w, "\n%s  scope %s%s: %s\n", clean(r.ID), clean(r.Scope), optional(r), clean(r.Purpose))
+		fmt.Fprintf(w, "\n%s  scope %s%s: %s\n", report.Escape(r.ID), report.Escape(r.Scope), optional(r), report.Escape(r.Purpose))
 		for _, h := range r.Hosts {
 			fmt.Fprintf(w, "  %s  %s\n", policy.JoinPort(h.String(), r.Port), r.Protocol)
 		}
 		src := f.SourceOf(r.ID)
-		fmt.Fprintf(w, "  from %s, revision %s\n", clean(src.URL), clean(src.Revision))
+		fmt.Fprintf(w, "  from %s, revision %s\n", report.Escape(src.URL), report.Escape(src.Revision))
 	}
 	return nil
 }
@@ -98,7 +95,7 @@ func optional(r *policy.Requirement) string {
 		s += ", optional"
 	}
 	if r.AnyOf != "" {
-		s += ", any of " + clean(r.AnyOf)
+		s += ", any of " + report.Escape(r.AnyOf)
 	}
 	if !r.From.IsZero() {
 		s += ", from " + r.From.Format(time.DateOnly)
@@ -125,7 +122,7 @@ func lintCatalogs(w io.Writer, names []string) error {
 			return err
 		}
 		for _, p := range catalog.Lint(f, others, time.Now()) {
-			fmt.Fprintln(w, clean(p.String()))
+			fmt.Fprintln(w, report.Escape(p.String()))
 			bad = bad || p.Severity != catalog.Note
 		}
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/egressaudit/egressaudit/policy"
 )
 
 // settingsTo are the renderings of env, by format.
@@ -39,39 +41,54 @@ func newEnv(env environ) *cobra.Command {
 	var address, format string
 	var ranges []string
 	c := &cobra.Command{
-		Use:   "env --proxy ADDRESS:PORT [flags]",
+		Use:   "env [flags]",
 		Short: "The proxy settings to paste: shell, az, containerd, pod",
 		Long: `env prints the settings that send a client through 'egressaudit serve': for a
 shell, for az connectedk8s, for containerd, or for a pod. --skip adds the
 cluster's pod and service ranges to what goes around the proxy; curl and Python
 ignore ranges in NO_PROXY, Go honours them.`,
 		Example: `  eval "$(egressaudit env --proxy 10.0.0.5:3128)"
-  egressaudit env --proxy 10.0.0.5:3128 --format az --skip 10.244.0.0/16 --skip 10.96.0.0/12`,
-		Args: exactly(0, "no arguments"),
+  egressaudit env --format az --skip 10.244.0.0/16 --skip 10.96.0.0/12`,
+		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			a, err := netip.ParseAddrPort(address)
-			if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
-				return fmt.Errorf("--proxy %q: write the ADDRESS:PORT that clients reach, such as 10.0.0.5:3128", address)
-			}
-			render, ok := settingsTo[format]
-			if !ok {
-				return fmt.Errorf("--format %q: write %s", format, strings.Join(envFormats, ", "))
-			}
-			skip, err := prefixes("skip", ranges)
-			if err != nil {
-				return err
-			}
-			noProxy := childNoProxy
-			for _, p := range skip {
-				noProxy += "," + p.String()
-			}
-			render(env.stdout, "http://"+a.String(), noProxy)
-			return nil
+			return printSettings(env.stdout, address, format, ranges)
 		},
 	}
-	c.Flags().StringVar(&address, "proxy", "127.0.0.1:3128", "`ADDRESS:PORT` of the proxy, as clients reach it")
-	c.Flags().StringVar(&format, "format", "shell", strings.Join(envFormats, ", "))
-	c.Flags().StringArrayVar(&ranges, "skip", nil, "`CIDR` of pods or services that go around the proxy; repeatable")
+	group(c, "Flags", func(f *pflag.FlagSet) {
+		f.StringVar(&address, "proxy", defaultProxy, "`HOST:PORT` of the proxy, as clients reach it")
+		f.StringVar(&format, "format", "shell", "`FORMAT`: "+strings.Join(envFormats, ", "))
+		f.StringArrayVar(&ranges, "skip", nil, "`CIDR` of pods or services that go around the proxy; repeatable (default none)")
+	})
 	c.RegisterFlagCompletionFunc("format", fixed(envFormats...))
 	return c
+}
+
+func printSettings(w io.Writer, address, format string, ranges []string) error {
+	at, err := reachable(address)
+	if err != nil {
+		return err
+	}
+	render, ok := settingsTo[format]
+	if !ok {
+		return fmt.Errorf("--format %q: write %s", format, strings.Join(envFormats, ", "))
+	}
+	skip, err := prefixes("skip", ranges)
+	if err != nil {
+		return err
+	}
+	noProxy := childNoProxy
+	for _, p := range skip {
+		noProxy += "," + p.String()
+	}
+	render(w, "http://"+at, noProxy)
+	return nil
+}
+
+// reachable is the address of a proxy in its normal form.
+func reachable(address string) (string, error) {
+	n, port, err := policy.ParseTarget(address)
+	if a, ok := n.Addr(); err != nil || ok && a.IsUnspecified() {
+		return "", fmt.Errorf("--proxy %q: write the HOST:PORT that clients reach, such as 10.0.0.5:3128", address)
+	}
+	return policy.JoinPort(n.String(), port), nil
 }

@@ -13,7 +13,7 @@ import (
 func newExplain(env environ) *cobra.Command {
 	var r required
 	c := &cobra.Command{
-		Use:   "explain HOST[:PORT]",
+		Use:   "explain [flags] HOST[:PORT]",
 		Short: "Which endpoints match, which nearly do, and why not",
 		Long: `explain says which endpoints of the catalogs a host and port meet, and where it
 meets none, which it nearly meets and why not. The port is 443 where none is
@@ -22,7 +22,7 @@ given.
 Exit status: 0 something matches, 1 nothing does, 2 trouble.`,
 		Example: `  egressaudit explain cdn03.quay.io
   egressaudit explain --region eastus eastus.obo.arc.azure.com:8084`,
-		Args: exactly(1, "one HOST[:PORT]"),
+		Args: wants(1, "one HOST[:PORT]"),
 		RunE: func(c *cobra.Command, args []string) error {
 			catalogs, err := r.load()
 			if err != nil {
@@ -38,14 +38,15 @@ Exit status: 0 something matches, 1 nothing does, 2 trouble.`,
 			return nil
 		},
 	}
-	r.register(c)
+	r.register(c, "")
 	return c
 }
 
 // hostPort reads HOST[:PORT].
 func hostPort(s string) (policy.Name, uint16, error) {
-	if n, err := policy.ParseName(s); err == nil {
-		return n, 443, nil
+	n, err := policy.ParseName(s)
+	if err == nil || !strings.Contains(s, ":") {
+		return n, 443, err
 	}
 	return policy.ParseTarget(s)
 }

@@ -1,26 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/catalog"
-	"github.com/egressaudit/egressaudit/policy/report"
 	"github.com/egressaudit/egressaudit/proxy"
 )
-
-func dirOf(path string) string { return filepath.Dir(path) }
 
 // required are the flags that say what is required.
 type required struct {
@@ -28,19 +25,39 @@ type required struct {
 	scopes   []string
 	regions  []string
 	set      []string
+	// recorded says that the regions stand in a ledger: they were asked for when
+	// it was made, whether a list knows them or not.
+	recorded bool
 }
 
 // defaultCatalogs are what is required where nothing is said.
 var defaultCatalogs = []string{"azure-arc", "aml-extension"}
 
-func (r *required) register(c *cobra.Command) {
-	f := c.Flags()
-	f.StringArrayVar(&r.catalogs, "catalog", nil, "what is required: a `NAME` of 'egressaudit catalog list' or a file; repeatable (default azure-arc and aml-extension)")
-	f.StringSliceVar(&r.scopes, "scope", nil, "only these `SCOPES` count as required (default all)")
-	f.StringArrayVar(&r.regions, "region", nil, "fills <region>; repeatable (default open: any, and the report says which were seen)")
-	f.StringArrayVar(&r.set, "set", nil, "fills another placeholder: `NAME=VALUE`; repeatable (default open)")
-	c.RegisterFlagCompletionFunc("catalog", fixed(catalog.Names()...))
+// register adds the flags; from is where the defaults come from, where that is
+// not here.
+func (r *required) register(c *cobra.Command, from string) {
+	or := func(d string) string { return cmp.Or(from, d) }
+	group(c, "What is required", func(f *pflag.FlagSet) {
+		f.StringArrayVar(&r.catalogs, "catalog", nil, "a catalog: a `NAME` of 'egressaudit catalog list' or a file; repeatable (default "+or(strings.Join(defaultCatalogs, " and "))+")")
+		f.StringArrayVar(&r.regions, "region", nil, "fills <region> with a `NAME` such as eastus; repeatable (default "+or("open: any, and the report says which were seen")+")")
+		f.StringArrayVar(&r.set, "set", nil, "fills another placeholder: `NAME=VALUE`; repeatable (default open); --set region=NAME takes a region that no list knows")
+	})
+	c.RegisterFlagCompletionFunc("catalog", catalogNames)
 	c.RegisterFlagCompletionFunc("region", fixed(regionNames()...))
+	c.RegisterFlagCompletionFunc("set", cobra.NoFileCompletions)
+}
+
+// registerScope adds --scope, for the verbs that judge.
+func (r *required) registerScope(c *cobra.Command, all string) {
+	group(c, "What is required", func(f *pflag.FlagSet) {
+		f.StringSliceVar(&r.scopes, "scope", nil, "only these `SCOPES` count as required, such as agent,connect (default "+all+")")
+	})
+	c.RegisterFlagCompletionFunc("scope", cobra.NoFileCompletions)
+}
+
+// catalogNames completes a catalog: the embedded ones, or else a file.
+func catalogNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return catalog.Names(), cobra.ShellCompDirectiveDefault
 }
 
 func regionNames() []string {
@@ -59,20 +76,9 @@ func fixed(words ...string) cobra.CompletionFunc {
 
 // load reads and fills the catalogs.
 func (r *required) load() ([]*policy.Catalog, error) {
-	names := r.catalogs
-	if len(names) == 0 {
-		names = defaultCatalogs
-	}
-	var files []*catalog.File
-	for _, n := range names {
-		f, err := catalog.Load(n)
-		if err != nil {
-			return nil, err
-		}
-		if i := slices.IndexFunc(files, func(o *catalog.File) bool { return o.Name == f.Name }); i >= 0 {
-			return nil, fmt.Errorf("two catalogs are named %q: %q and %q (name each once)", f.Name, files[i].Path, f.Path)
-		}
-		files = append(files, f)
+	files, err := r.files()
+	if err != nil {
+		return nil, err
 	}
 	values, err := r.values(files)
 	if err != nil {
@@ -89,18 +95,37 @@ func (r *required) load() ([]*policy.Catalog, error) {
 	return out, r.checkScopes(out)
 }
 
+func (r *required) files() ([]*catalog.File, error) {
+	names := r.catalogs
+	if len(names) == 0 {
+		names = defaultCatalogs
+	}
+	var files []*catalog.File
+	for _, n := range names {
+		f, err := catalog.Load(n)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(files, func(o *catalog.File) bool { return o.Name == f.Name }); i >= 0 {
+			return nil, fmt.Errorf("--catalog %q: a catalog named %q was given already, by %q (name each once)", n, f.Name, names[i])
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
 func (r *required) values(files []*catalog.File) (catalog.Values, error) {
 	v := catalog.Values{}
 	for _, region := range r.regions {
-		if err := catalog.CheckRegion(region); err != nil {
-			return nil, err
+		if err := catalog.CheckRegion(region); err != nil && !r.recorded {
+			return nil, fmt.Errorf("--region: %w", err)
 		}
 		v["region"] = append(v["region"], region)
 	}
 	for _, s := range r.set {
-		name, value, ok := strings.Cut(s, "=")
-		if !ok || name == "" || value == "" {
-			return nil, fmt.Errorf("--set %q: write NAME=VALUE", s)
+		name, value, _ := strings.Cut(s, "=")
+		if name == "" || value == "" {
+			return nil, fmt.Errorf("--set %q: write NAME=VALUE, such as region=eastus", s)
 		}
 		if err := catalog.CheckPlaceholder(name, files...); err != nil {
 			return nil, fmt.Errorf("--set %q: %w", s, err)
@@ -108,6 +133,17 @@ func (r *required) values(files []*catalog.File) (catalog.Values, error) {
 		v[name] = append(v[name], value)
 	}
 	return v, nil
+}
+
+// filled are the regions in force, by --region and by --set.
+func (r *required) filled() []string {
+	out := slices.Clone(r.regions)
+	for _, s := range r.set {
+		if region, ok := strings.CutPrefix(s, "region="); ok {
+			out = append(out, region)
+		}
+	}
+	return out
 }
 
 func (r *required) checkScopes(catalogs []*policy.Catalog) error {
@@ -122,44 +158,10 @@ func (r *required) checkScopes(catalogs []*policy.Catalog) error {
 	slices.Sort(known)
 	for _, s := range r.scopes {
 		if !slices.Contains(known, s) {
-			return fmt.Errorf("--scope %q: no catalog in use has it (they have %s)", s, strings.Join(known, ", "))
+			return fmt.Errorf("--scope %q: no catalog in use has this scope (they have %s)", s, strings.Join(known, ", "))
 		}
 	}
 	return nil
-}
-
-// rendering are the flags of a report's shape.
-type rendering struct {
-	format string
-	output string
-	failOn string
-}
-
-func (r *rendering) register(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&r.format, "format", "text", "shape of the report: text or json")
-	f.StringVarP(&r.output, "output", "o", "", "`FILE` for the report")
-	f.StringVar(&r.failOn, "fail-on", "blocked,partial", "statuses and finding kinds that make the exit status 1, as a `LIST`")
-	c.RegisterFlagCompletionFunc("format", fixed("text", "json"))
-}
-
-func (r *rendering) check() (report.FailOn, error) {
-	if r.format != "text" && r.format != "json" {
-		return report.FailOn{}, fmt.Errorf("--format %q: write text or json", r.format)
-	}
-	if r.output != "" {
-		if i, err := os.Stat(r.output); err == nil && i.IsDir() {
-			return report.FailOn{}, fmt.Errorf("-o %q: is a directory (name a file)", r.output)
-		}
-		if _, err := os.Stat(dirOf(r.output)); err != nil {
-			return report.FailOn{}, fmt.Errorf("-o %q: %w", r.output, errors.Unwrap(err))
-		}
-	}
-	on, err := report.ParseFailOn(r.failOn)
-	if err != nil {
-		return report.FailOn{}, fmt.Errorf("--fail-on: %w", err)
-	}
-	return on, nil
 }
 
 // path are the flags of the egress path: whom to ask, where to go through, how
@@ -169,7 +171,7 @@ type path struct {
 	resolver string
 	mode     string
 	allow    []string
-	clients  []string
+	clients  []string // of serve
 	noProxy  string
 	probe    string
 	trust    []string
@@ -181,61 +183,85 @@ type path struct {
 	limits   proxy.Limits
 }
 
+// register adds the flags; parent and vantage are the defaults of a verb.
 func (p *path) register(c *cobra.Command, parent, vantage string) {
-	f := c.Flags()
-	f.StringVar(&p.parent, "parent", parent, "the corporate proxy to go through: `URL`, env (HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the caller) or none")
-	f.StringVar(&p.resolver, "resolver", "", "DNS servers to ask: `ADDR[,ADDR]` (default the system's)")
-	f.StringVar(&p.ledger, "ledger", "", "`FILE` for the observations (default egressaudit-<UTC time>.jsonl)")
-	f.StringVar(&p.mode, "mode", "observe", "observe lets everything pass but the guarded addresses; enforce passes only what a catalog lists")
-	f.StringArrayVar(&p.allow, "allow-address", nil, "`CIDR` that is neither guarded nor taken for a sinkhole; repeatable")
-	f.StringArrayVar(&p.clients, "clients", nil, "`CIDR` of those who may use the proxy, instead of loopback; repeatable")
-	f.StringVar(&p.noProxy, "no-proxy", "", "names and ranges that clients are told to reach without us: a `LIST` as in NO_PROXY")
-	f.StringVar(&p.probe, "probe-certificates", "suspect", "a handshake of our own to see who signed a certificate: never, suspect (the client refused it, or the endpoint must not be inspected) or always")
-	f.StringArrayVar(&p.trust, "trust", nil, "PEM `FILE` of certificate authorities that count as publicly trusted, beside Mozilla's; repeatable")
-	f.StringVar(&p.vantage, "vantage", vantage, "where the observing is done: pod, node, admin or any `LABEL`")
-	f.StringVar(&p.trial, "trial", "", "`NAME` of the trial (default the host's name)")
-	f.DurationVar(&p.drain, "drain", 30*time.Second, "how long open tunnels may finish after SIGTERM before they are cut")
-	f.DurationVar(&p.dnsWait, "dns-timeout", 5*time.Second, "how long a look-up may take")
-	d := proxy.DefaultLimits(openFiles())
-	f.DurationVar(&p.limits.ConnectTimeout, "connect-timeout", d.ConnectTimeout, "how long a dial may take, over all addresses")
-	f.DurationVar(&p.limits.ParentTimeout, "parent-timeout", d.ParentTimeout, "how long the parent may take to answer CONNECT")
-	f.DurationVar(&p.limits.AnswerTimeout, "answer-timeout", d.AnswerTimeout, "a destination silent for longer counts as silent; nothing is cut")
-	f.DurationVar(&p.limits.IdleTimeout, "idle-timeout", d.IdleTimeout, "a tunnel without a byte either way for this long is closed")
-	f.IntVar(&p.limits.Header, "header-limit", d.Header, "`OCTETS` of a request's header")
-	f.DurationVar(&p.limits.HeaderTimeout, "header-timeout", d.HeaderTimeout, "how long a request's header may take to arrive")
-	f.IntVar(&p.limits.FirstBytes, "first-bytes-limit", d.FirstBytes, "`OCTETS` read for a client's first message")
-	f.DurationVar(&p.limits.FirstTimeout, "first-bytes-timeout", d.FirstTimeout, "how long a client's first message is waited for, where it is held (enforce)")
-	f.IntVar(&p.limits.Tunnels, "max-tunnels", d.Tunnels, "connections at once (default derived from the open files allowed)")
-	f.IntVar(&p.limits.ClientTunnels, "max-client-tunnels", d.ClientTunnels, "connections at once of one client address")
+	group(c, "The way out", func(f *pflag.FlagSet) {
+		f.StringVar(&p.parent, "parent", parent, "the corporate proxy to go through: `URL`, env (HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the caller) or none")
+		f.StringVar(&p.resolver, "resolver", "", "DNS servers to ask: `ADDR[:PORT][,...]` (default the system's)")
+		f.StringVar(&p.mode, "mode", "observe", "`MODE`: observe lets everything pass but the guarded addresses; enforce passes only what a catalog lists")
+		f.StringArrayVar(&p.allow, "allow-address", nil, "`CIDR` that is neither guarded nor taken for a sinkhole; repeatable (default none)")
+		f.StringVar(&p.probe, "probe-certificates", string(proxy.ProbeSuspect), "a handshake of our own to see who signed a certificate: `WHEN` is never, suspect (the client refused it, or the endpoint must not be inspected) or always")
+		f.StringArrayVar(&p.trust, "trust", nil, "PEM `FILE` of certificate authorities that count as publicly trusted, beside Mozilla's; repeatable (default none)")
+	})
+	group(c, "The recording", func(f *pflag.FlagSet) {
+		f.StringVar(&p.ledger, "ledger", "", "`FILE` for the observations; one that is there goes on (default egressaudit-<UTC time>.jsonl)")
+		f.StringVar(&p.vantage, "vantage", vantage, "where the observing is done: pod, node, admin or any `LABEL`")
+		f.StringVar(&p.trial, "trial", "", "`NAME` of the trial (default the host's name)")
+		f.StringVar(&p.noProxy, "no-proxy", "", "names and ranges that clients are told elsewhere to reach without us: a `LIST` as in NO_PROXY (default none)")
+	})
+	p.registerLimits(c)
 	c.RegisterFlagCompletionFunc("parent", fixed("env", "none"))
 	c.RegisterFlagCompletionFunc("mode", fixed("observe", "enforce"))
-	c.RegisterFlagCompletionFunc("probe-certificates", fixed("never", "suspect", "always"))
+	c.RegisterFlagCompletionFunc("probe-certificates", fixed(probeModes...))
 	c.RegisterFlagCompletionFunc("vantage", fixed("admin", "node", "pod"))
 }
+
+func (p *path) registerLimits(c *cobra.Command) {
+	d := proxy.DefaultLimits(openFiles())
+	group(c, "Limits", func(f *pflag.FlagSet) {
+		f.DurationVar(&p.dnsWait, "dns-timeout", 5*time.Second, "`TIME` that a look-up may take")
+		f.DurationVar(&p.limits.ConnectTimeout, "connect-timeout", d.ConnectTimeout, "`TIME` that a dial may take, over all addresses")
+		f.DurationVar(&p.limits.ParentTimeout, "parent-timeout", d.ParentTimeout, "`TIME` that the parent may take to answer CONNECT")
+		f.DurationVar(&p.limits.AnswerTimeout, "answer-timeout", d.AnswerTimeout, "`TIME` after which a destination counts as silent; nothing is cut")
+		f.DurationVar(&p.limits.IdleTimeout, "idle-timeout", d.IdleTimeout, "`TIME` without a byte either way after which a tunnel is closed")
+		f.DurationVar(&p.drain, "drain", 30*time.Second, "`TIME` that open tunnels may take to finish after the end, before they are cut")
+		f.DurationVar(&p.limits.HeaderTimeout, "header-timeout", d.HeaderTimeout, "`TIME` that a request's header may take to arrive")
+		f.DurationVar(&p.limits.FirstTimeout, "first-bytes-timeout", d.FirstTimeout, "`TIME` that a client's first message is waited for, where it is held (enforce)")
+		f.IntVar(&p.limits.Header, "header-limit", d.Header, "`OCTETS` of a request's header")
+		f.IntVar(&p.limits.FirstBytes, "first-bytes-limit", d.FirstBytes, "`OCTETS` read of a client's first message")
+		f.IntVar(&p.limits.Tunnels, "max-tunnels", d.Tunnels, "`NUMBER` of connections at once; its default follows from the open files allowed")
+		f.IntVar(&p.limits.ClientTunnels, "max-client-tunnels", d.ClientTunnels, "`NUMBER` of connections at once of one client address")
+	})
+}
+
+var probeModes = []string{string(proxy.ProbeNever), string(proxy.ProbeSuspect), string(proxy.ProbeAlways)}
 
 // check refuses values that no other check sees.
 func (p *path) check() error {
 	if p.mode != "observe" && p.mode != "enforce" {
 		return fmt.Errorf("--mode %q: write observe or enforce", p.mode)
 	}
-	if !slices.Contains([]string{"never", "suspect", "always"}, p.probe) {
+	if !slices.Contains(probeModes, p.probe) {
 		return fmt.Errorf("--probe-certificates %q: write never, suspect or always", p.probe)
 	}
-	for flag, d := range map[string]time.Duration{
-		"connect-timeout": p.limits.ConnectTimeout, "parent-timeout": p.limits.ParentTimeout, "answer-timeout": p.limits.AnswerTimeout,
-		"idle-timeout": p.limits.IdleTimeout, "header-timeout": p.limits.HeaderTimeout, "first-bytes-timeout": p.limits.FirstTimeout,
-		"dns-timeout": p.dnsWait,
+	if p.drain < 0 {
+		return fmt.Errorf("--drain %s: write a time such as 30s, or 0s to cut at once", p.drain)
+	}
+	return p.checkLimits()
+}
+
+func (p *path) checkLimits() error {
+	for _, t := range []struct {
+		flag string
+		time time.Duration
+	}{
+		{"dns-timeout", p.dnsWait}, {"connect-timeout", p.limits.ConnectTimeout}, {"parent-timeout", p.limits.ParentTimeout},
+		{"answer-timeout", p.limits.AnswerTimeout}, {"idle-timeout", p.limits.IdleTimeout},
+		{"header-timeout", p.limits.HeaderTimeout}, {"first-bytes-timeout", p.limits.FirstTimeout},
 	} {
-		if d <= 0 {
-			return fmt.Errorf("--%s %s: write a time above zero, such as 5s", flag, d)
+		if t.time <= 0 {
+			return fmt.Errorf("--%s %s: write a time above zero, such as 5s", t.flag, t.time)
 		}
 	}
-	for flag, n := range map[string]int{
-		"header-limit": p.limits.Header, "first-bytes-limit": p.limits.FirstBytes,
-		"max-tunnels": p.limits.Tunnels, "max-client-tunnels": p.limits.ClientTunnels,
+	for _, n := range []struct {
+		flag   string
+		number int
+	}{
+		{"header-limit", p.limits.Header}, {"first-bytes-limit", p.limits.FirstBytes},
+		{"max-tunnels", p.limits.Tunnels}, {"max-client-tunnels", p.limits.ClientTunnels},
 	} {
-		if n <= 0 {
-			return fmt.Errorf("--%s %d: write a number above zero", flag, n)
+		if n.number <= 0 {
+			return fmt.Errorf("--%s %d: write a number above zero", n.flag, n.number)
 		}
 	}
 	return nil
@@ -275,7 +301,7 @@ func roots(files []string) (*x509.CertPool, error) {
 	for _, f := range files {
 		pem, err := os.ReadFile(f)
 		if err != nil {
-			return nil, fmt.Errorf("--trust: %w", err)
+			return nil, fmt.Errorf("--trust %q: %w", f, cause(err))
 		}
 		if !pool.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("--trust %q: holds no certificate (a PEM file begins with -----BEGIN CERTIFICATE-----)", f)

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
@@ -20,8 +23,8 @@ type upstream struct {
 
 // parentOf reads --parent.
 func parentOf(flag string, env environ) (upstream, error) {
-	switch flag {
-	case "", "none":
+	switch strings.ToLower(flag) {
+	case "none":
 		return upstream{}, nil
 	case "env":
 		return parentFromEnv(env)
@@ -37,39 +40,51 @@ func parentOf(flag string, env environ) (upstream, error) {
 // parentFromEnv makes the caller's own proxy the parent, with the caller's
 // NO_PROXY for the destinations that go around it.
 func parentFromEnv(env environ) (upstream, error) {
-	either := func(upper string) (string, string) {
-		lower := strings.ToLower(upper)
-		if v := env.lookup(lower); v != "" {
-			return lower, v
-		}
-		return upper, env.lookup(upper)
-	}
 	var up upstream
-	var c httpproxy.Config
-	for name, into := range map[string]*string{"HTTPS_PROXY": &c.HTTPSProxy, "HTTP_PROXY": &c.HTTPProxy} {
-		variable, v := either(name)
+	take := func(name string) (string, error) {
+		variable, v := either(env, name)
 		if v == "" {
-			continue
+			return "", nil
 		}
 		u, err := parseParent(variable, v)
 		if err != nil {
-			return upstream{}, err
+			return "", hinted(err, "or leave it out: --parent none")
 		}
-		*into = u.String()
 		up.urls = append(up.urls, u)
-		if name == "HTTPS_PROXY" || up.shown == "" {
-			up.shown = u.Redacted()
-		}
+		return u.String(), nil
+	}
+	var c httpproxy.Config
+	var err error
+	if c.HTTPSProxy, err = take("HTTPS_PROXY"); err != nil {
+		return upstream{}, err
+	}
+	if c.HTTPProxy, err = take("HTTP_PROXY"); err != nil {
+		return upstream{}, err
 	}
 	if len(up.urls) == 0 {
+		if name, v := either(env, "ALL_PROXY"); v != "" {
+			say(env, "%s is not taken for the parent; if the install needs it, write --parent \"$%s\"", name, name)
+		}
 		return upstream{}, nil
 	}
-	_, c.NoProxy = either("NO_PROXY")
-	up.choose = c.ProxyFunc()
+	_, c.NoProxy = either(env, "NO_PROXY")
+	up.choose, up.shown = c.ProxyFunc(), up.urls[0].Redacted()
 	return up, nil
 }
 
-// parseParent reads a proxy as curl does: the scheme may be missing.
+// either looks a variable up as curl does: the lower-case form first.
+func either(env environ, upper string) (name, value string) {
+	lower := strings.ToLower(upper)
+	if v := env.lookup(lower); v != "" {
+		return lower, v
+	}
+	return upper, env.lookup(upper)
+}
+
+const proxyForm = "write http://[USER:PASSWORD@]HOST:PORT, with special characters of the password as %%XX"
+
+// parseParent reads a proxy as curl does: the scheme may be missing. Its errors
+// do not repeat a password.
 func parseParent(where, s string) (*url.URL, error) {
 	full := s
 	if !strings.Contains(s, "://") {
@@ -77,11 +92,29 @@ func parseParent(where, s string) (*url.URL, error) {
 	}
 	u, err := url.Parse(full)
 	if err != nil {
-		// the error would repeat the text, and with it a password
-		return nil, fmt.Errorf("%s: not the URL of a proxy (write http://[USER:PASSWORD@]HOST:PORT)", where)
+		return nil, fmt.Errorf("%s: not the URL of a proxy ("+proxyForm+")", where)
+	}
+	// First, for a password with a slash in it would stand in the path.
+	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%s: something follows host and port ("+proxyForm+")", where)
 	}
 	if err := proxy.CheckParent(u); err != nil {
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
+		return nil, fmt.Errorf("%s: parent %q: the port is not a number from 1 to 65535", where, u.Redacted())
+	}
 	return u, nil
+}
+
+// checkLoop refuses a parent that is the listener itself.
+func (up upstream) checkLoop(listener string) error {
+	own, err := netip.ParseAddrPort(listener)
+	for _, u := range up.urls {
+		a, bad := netip.ParseAddrPort(u.Host)
+		if err == nil && bad == nil && a.Port() == own.Port() && (a == own || own.Addr().IsUnspecified() && a.Addr().IsLoopback()) {
+			return errors.New("the parent is our own listener: every connection would come back (name the proxy beyond it)")
+		}
+	}
+	return nil
 }

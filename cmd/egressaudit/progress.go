@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
 
@@ -36,27 +33,12 @@ func textOptions(w io.Writer) report.TextOptions {
 	return report.TextOptions{Width: max(width, 40), Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
-// clean makes text from outside safe to print: control and format characters
-// (ANSI sequences, bidi overrides) are escaped.
-func clean(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return s
-	}
-	q := strconv.QuoteToGraphic(s)
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, q)
-}
-
 // progress is one line on a terminal that says how a trial goes. Where stderr is
 // no terminal it does nothing.
 type progress struct {
-	out    *os.File // nil: nothing
+	out    io.Writer // nil: nothing
 	mu     sync.Mutex
-	engine *report.Engine
+	engine *report.Engine // nil before start
 	shown  string
 	done   chan struct{}
 	ended  sync.WaitGroup
@@ -72,9 +54,6 @@ func newProgress(env environ) *progress {
 
 // add takes an observation as the ledger does.
 func (p *progress) add(o *policy.Observation) {
-	if p.out == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.engine != nil {
@@ -82,29 +61,29 @@ func (p *progress) add(o *policy.Observation) {
 	}
 }
 
-func (p *progress) start(t *trial) {
+// start shows the line and renews it each second.
+func (p *progress) start(o report.Options) {
 	if p.out == nil {
 		return
 	}
+	engine := report.New(o)
 	p.mu.Lock()
-	p.engine = report.New(report.Options{Index: t.index, Catalogs: t.catalogs})
+	p.engine = engine
 	p.mu.Unlock()
-	p.ended.Add(1)
-	go func() {
-		defer p.ended.Done()
+	p.ended.Go(func() {
 		every := time.NewTicker(time.Second)
 		defer every.Stop()
 		for {
+			s := engine.Report().Summary
+			p.show(fmt.Sprintf("%d endpoints used, %d blocked, %d unlisted", s.Used, s.Blocked+s.Partial, s.Unlisted))
 			select {
 			case <-p.done:
 				p.show("")
 				return
 			case <-every.C:
-				s := p.engine.Report().Summary
-				p.show(fmt.Sprintf("%d endpoints used, %d blocked, %d unlisted", s.Used, s.Blocked+s.Partial, s.Unlisted))
 			}
 		}
-	}()
+	})
 }
 
 // stop takes the line away.

@@ -3,10 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/catalog"
@@ -19,85 +20,126 @@ func newReport(env environ) *cobra.Command {
 	var o rendering
 	var noProxy string
 	c := &cobra.Command{
-		Use:   "report LEDGER...",
+		Use:   "report [flags] LEDGER...",
 		Short: "Required against observed",
 		Long: `report holds what one or more ledgers observed against what catalogs require.
-It judges afresh: an old ledger can be held against a new catalog. Where --catalog,
---region or --scope is not given, those of the recording are taken.
+It judges afresh: an old ledger can be held against a new catalog. Where
+--catalog, --region or --scope is not given, those of the recordings are taken.
 
 Exit status: 0 no gap that --fail-on names, 1 such a gap, 2 trouble, 3 cannot
 tell (the ledger is damaged, nothing was observed, records were lost).`,
 		Example: `  egressaudit report trial.jsonl
-  egressaudit report --catalog aml-kubernetes --format json -o gaps.json trial.jsonl`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, files []string) error {
-			on, err := o.check()
-			if err != nil {
-				return err
-			}
-			if err := r.complete(env, files[0]); err != nil {
-				return err
-			}
-			catalogs, err := r.load()
-			if err != nil {
-				return err
-			}
-			opts := report.Options{Catalogs: catalogs, Scopes: r.scopes, NoProxy: split(noProxy), Files: files}
-			rep, err := readAll(opts, files)
-			if err != nil {
-				return err
-			}
-			if err := o.write(env, env.stdout, rep); err != nil {
-				return err
-			}
-			return exit(rep.ExitStatus(on))
+  egressaudit report --catalog aml-kubernetes --format json -o gaps.json t.jsonl`,
+		Args: wants(math.MaxInt, "a ledger"),
+		RunE: func(_ *cobra.Command, files []string) error {
+			return makeReport(env, &r, &o, split(noProxy), files)
 		},
 	}
-	c.Args = func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return hinted(errors.New("report wants a ledger"), "write egressaudit report LEDGER...")
-		}
-		return nil
-	}
-	r.register(c)
-	o.register(c)
-	c.Flags().StringVar(&noProxy, "no-proxy", "", "names and ranges that clients were told to reach without us (default what the ledger says)")
+	r.register(c, "those of the recordings")
+	r.registerScope(c, "those of the recordings")
+	o.register(c, "stdout")
+	group(c, "The recording", func(f *pflag.FlagSet) {
+		f.StringVar(&noProxy, "no-proxy", "", "names and ranges that clients were told to reach without us: a `LIST` as in NO_PROXY, beside what the ledgers say")
+	})
 	return c
 }
 
-// complete takes what was not given from the first session of a ledger: then the
-// report is the one that the recording ended with. Catalogs that were files are
-// not in there.
-func (r *required) complete(env environ, path string) error {
-	s, err := firstSession(path)
-	if err != nil || s == nil {
+// makeReport is the verb: read the ledgers, judge, write.
+func makeReport(env environ, r *required, o *rendering, noProxy, files []string) error {
+	on, err := o.check(files...)
+	if err != nil {
 		return err
 	}
-	if len(r.regions) == 0 && len(r.set) == 0 {
-		r.regions = s.Regions
-		r.regions = slices.DeleteFunc(slices.Clone(s.Regions), func(n string) bool { return catalog.CheckRegion(n) != nil })
+	if err := r.complete(env, files); err != nil {
+		return err
+	}
+	catalogs, err := r.load()
+	if err != nil {
+		return err
+	}
+	rep, err := readAll(report.Options{Catalogs: catalogs, Scopes: r.scopes, NoProxy: noProxy, Files: files}, files)
+	if err != nil {
+		return err
+	}
+	if err := o.write(env, env.stdout, rep); err != nil {
+		return err
+	}
+	return exit(rep.ExitStatus(on))
+}
+
+// complete takes what was not given from the first sessions of the ledgers: then
+// the report is the one that the recording ended with.
+func (r *required) complete(env environ, files []string) error {
+	var sessions []*policy.Session
+	for _, f := range files {
+		s, err := firstSession(f)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			sessions = append(sessions, s)
+		}
+	}
+	if len(r.filled()) == 0 {
+		r.recorded = true
+		r.regions = union(sessions, func(s *policy.Session) []string { return s.Regions })
 	}
 	if len(r.catalogs) > 0 {
 		return nil
 	}
-	var names, files []string
-	for _, c := range s.Catalogs {
-		if slices.Contains(catalog.Names(), c.Name) {
-			names = append(names, c.Name)
-		} else {
-			files = append(files, c.Name)
+	if len(r.scopes) == 0 {
+		r.scopes = union(sessions, func(s *policy.Session) []string { return s.Scopes })
+	}
+	for _, s := range sessions {
+		for _, c := range s.Catalogs {
+			if err := r.take(env, c); err != nil {
+				return err
+			}
 		}
-	}
-	if len(files) > 0 {
-		say(env, "the recording was held against %s too; name the file with --catalog to do that again", clean(strings.Join(files, ", ")))
-	}
-	if r.catalogs = names; len(r.scopes) == 0 {
-		r.scopes = s.Scopes
 	}
 	return nil
 }
 
-// firstSession is the first start record of a ledger, nil where it has none.
+// take adds the catalog of a recording. One that was a file is not in the
+// program: without it the report would hide what it required.
+func (r *required) take(env environ, c policy.CatalogRef) error {
+	if slices.Contains(r.catalogs, c.Name) {
+		return nil
+	}
+	if !slices.Contains(catalog.Names(), c.Name) {
+		return hinted(fmt.Errorf("the recording was held against a file, the catalog %q", c.Name), "name all catalogs again: --catalog FILE")
+	}
+	f, err := catalog.Load(c.Name)
+	if err != nil {
+		return err
+	}
+	if c.Digest != "" && c.Digest != f.Digest {
+		say(env, "the recording was held against another %s, revision %s; this report takes the built-in one, revision %s (--catalog FILE takes another)",
+			report.Escape(c.Name), report.Escape(c.Revision), report.Escape(f.Revision))
+	}
+	r.catalogs = append(r.catalogs, c.Name)
+	return nil
+}
+
+// union is what any of the sessions names, in their order; where one names
+// nothing, which stands for everything, it is nothing, too.
+func union(sessions []*policy.Session, of func(*policy.Session) []string) []string {
+	var out []string
+	for _, s := range sessions {
+		if len(of(s)) == 0 {
+			return nil
+		}
+		for _, word := range of(s) {
+			if !slices.Contains(out, word) {
+				out = append(out, word)
+			}
+		}
+	}
+	return out
+}
+
+// firstSession is that of the first record of a ledger that tells one, a start
+// unless that is lost; nil where none does.
 func firstSession(path string) (*policy.Session, error) {
 	for rec, err := range ledger.Read(path) {
 		var damage *ledger.Damage
@@ -106,10 +148,9 @@ func firstSession(path string) (*policy.Session, error) {
 			continue
 		case err != nil:
 			return nil, err
-		case rec.Kind == policy.KindStart:
+		case rec.Session != nil:
 			return rec.Session, nil
 		}
-		return nil, nil
 	}
 	return nil, nil
 }

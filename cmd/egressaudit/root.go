@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit statuses of contract section 2.
@@ -28,8 +30,8 @@ type environ struct {
 
 // lookup returns the last value of a variable, "" where it is not set.
 func (e environ) lookup(name string) string {
-	for i := len(e.vars) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(e.vars[i], name+"="); ok {
+	for _, v := range slices.Backward(e.vars) {
+		if v, ok := strings.CutPrefix(v, name+"="); ok {
 			return v
 		}
 	}
@@ -45,6 +47,12 @@ func (exit) Error() string { return "" }
 func run(ctx context.Context, args []string, env environ) int {
 	root := newRoot(env)
 	root.SetArgs(args)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if c == root && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+			return wrongVerb(c, args[:1]) // its flags are unknown only because it is
+		}
+		return flagError(c, err)
+	})
 	err := root.ExecuteContext(ctx)
 	var status exit
 	switch {
@@ -70,16 +78,91 @@ Exit status: 0 no gap, 1 a gap, 2 wrong usage or something broke, 3 cannot tell.
 		Example: `  egressaudit run --region eastus -- az connectedk8s connect -n edge -g lab
   egressaudit report egressaudit-20261123T021214Z.jsonl
   egressaudit explain cdn03.quay.io:443`,
+		Version:      version(),
 		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.ArbitraryArgs, RunE: wrongVerb, PersistentPreRunE: noEmpty,
 	}
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return hinted(err, "see %s --help", c.CommandPath())
-	})
-	root.AddCommand(newRun(env), newServe(env), newReport(env), newExplain(env), newCatalog(env), newEnv(env), newVersion(env))
+	root.SetVersionTemplate("egressaudit {{.Version}}\n")
+	root.SetUsageFunc(usage)
+	root.SetHelpCommand(newHelp())
+	root.AddCommand(newRun(env), newServe(env), newReport(env), newExplain(env), newCatalog(env), newEnv(env),
+		newCompletion(env), newVersion(env))
+	plainUse(root)
 	return root
+}
+
+// plainUse leaves the line of usage as each command has it.
+func plainUse(c *cobra.Command) {
+	c.DisableFlagsInUseLine = true
+	for _, v := range c.Commands() {
+		plainUse(v)
+	}
+}
+
+// nameOf is how errors name a command: its words, without the program's.
+func nameOf(c *cobra.Command) string {
+	if words, ok := strings.CutPrefix(c.CommandPath(), c.Root().Name()+" "); ok {
+		return words
+	}
+	return c.Name()
+}
+
+// wrongVerb says which verbs a command has, where none of them took args.
+func wrongVerb(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		c.SuggestionsMinimumDistance = 2
+		text := fmt.Sprintf("%s has no verb %q", nameOf(c), args[0])
+		near := c.SuggestionsFor(args[0])
+		slices.Sort(near) // their order hangs on what cobra did before
+		if len(near) > 0 && args[0] != "" {
+			return hinted(errors.New(text), "did you mean %s?", strings.Join(near, " or "))
+		}
+		return hinted(errors.New(text), "see %s --help", c.CommandPath())
+	}
+	var verbs []string
+	for _, v := range c.Commands() {
+		if v.IsAvailableCommand() && v.Name() != "help" {
+			verbs = append(verbs, v.Name())
+		}
+	}
+	return hinted(fmt.Errorf("%s wants a verb: %s", nameOf(c), strings.Join(verbs, ", ")), "see %s --help", c.CommandPath())
+}
+
+// noEmpty refuses an empty value, for it mostly is the unset variable of a
+// script: --parent "" is not --parent none.
+func noEmpty(c *cobra.Command, _ []string) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if err != nil || f.Name == "fail-on" || f.Name == "no-proxy" { // an empty list is one
+			return
+		}
+		empty := f.Value.String() == ""
+		if s, ok := f.Value.(pflag.SliceValue); ok {
+			empty = len(s.GetSlice()) == 0 || slices.Contains(s.GetSlice(), "")
+		}
+		if empty {
+			err = fmt.Errorf("--%s \"\": the value is empty (leave the flag out for its default)", f.Name)
+		}
+	})
+	return err
+}
+
+// flagError says what is wrong with a flag in words of the command line.
+func flagError(c *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return hinted(err, "see %s --help", c.CommandPath())
+	}
+	want := "see " + c.CommandPath() + " --help"
+	switch bad.GetFlag().Value.Type() {
+	case "duration":
+		want = "write a time with its unit, such as 5s, 2m or 1h30m"
+	case "int":
+		want = "write a whole number"
+	}
+	return fmt.Errorf("--%s %q: %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // hint is an error with a line about what to type instead.
@@ -101,7 +184,7 @@ func complain(env environ, err error) {
 	if errors.As(err, &h) {
 		line += " (" + h.text + ")"
 	}
-	fmt.Fprintf(env.stderr, "egressaudit: %s\n", strings.ReplaceAll(line, "\n", "; "))
+	say(env, "%s", strings.ReplaceAll(line, "\n", "; "))
 }
 
 // say prints a line for people on stderr.
@@ -109,36 +192,33 @@ func say(env environ, format string, args ...any) {
 	fmt.Fprintf(env.stderr, "egressaudit: "+format+"\n", args...)
 }
 
-// exactly is cobra.ExactArgs with a message that says what is wanted.
-func exactly(n int, what string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) == n {
-			return nil
-		}
-		return hinted(fmt.Errorf("%s wants %s", c.CommandPath(), what), "see %s --help", c.CommandPath())
+// cause is what the system said of a file, without the call and the path.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
 	}
+	return err
 }
 
-// writeFile writes a whole file or nothing: what stood there before stays when
-// write fails.
-func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(dirOf(path), ".egressaudit-*")
-	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	err = write(f)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
+// noArgs and wants are cobra's checks of arguments, with messages that say what
+// is wanted.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return hinted(fmt.Errorf("%s takes no arguments, and %q is one", nameOf(c), args[0]), "see %s --help", c.CommandPath())
 	}
 	return nil
+}
+
+// wants demands from one to most arguments.
+func wants(most int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return hinted(fmt.Errorf("%s wants %s", nameOf(c), what), "write %s", c.UseLine())
+		case len(args) > most:
+			return hinted(fmt.Errorf("%s wants %s, and %q is one too many", nameOf(c), what, args[most]), "write %s", c.UseLine())
+		}
+		return nil
+	}
 }

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -32,29 +33,22 @@ func newRun(env environ) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "One trial around one command; the report when it ends",
-		Long: `run starts COMMAND with HTTPS_PROXY and HTTP_PROXY pointing to a proxy of its own
-on loopback, records every connection, and prints the gap report when COMMAND
-has ended. The caller's own proxy settings become the parent.
+		Long: `run starts COMMAND with HTTPS_PROXY and HTTP_PROXY pointing to a proxy of its
+own on loopback, records every connection, and prints the gap report when
+COMMAND has ended. The caller's own proxy settings become the parent, and its
+NO_PROXY is honoured behind us, so that those connections are seen, too.
 
 COMMAND keeps its standard streams and gets our signals; Ctrl-C ends it, and the
 report is still made. The report goes to stderr, or to -o FILE.
 
 Exit status: COMMAND's own where that is not 0 (126 cannot be run, 127 not
-found, 128+n signal n); else 0 no gap, 1 a gap, 2 trouble, 3 cannot tell.`,
+found, 128+n signal n); else 0 no gap that --fail-on names, 1 such a gap, 2
+trouble, 3 cannot tell.`,
 		Example: `  egressaudit run --region eastus -- az connectedk8s connect -n edge -g lab
   egressaudit run --catalog my.yaml --format json -o gaps.json -- ./install.sh`,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return hinted(errors.New("run wants a command"), "write egressaudit run [flags] -- COMMAND [ARG...]")
-			}
-			return nil
-		},
+		Args: wants(math.MaxInt, "a command"),
 		RunE: func(c *cobra.Command, args []string) error {
-			on, err := o.check()
-			if err != nil {
-				return err
-			}
-			status, err := runTrial(c.Context(), env, &r, &p, &o, on, args)
+			status, err := runTrial(c.Context(), env, &r, &p, &o, args)
 			if err != nil {
 				return err
 			}
@@ -62,19 +56,27 @@ found, 128+n signal n); else 0 no gap, 1 a gap, 2 trouble, 3 cannot tell.`,
 		},
 	}
 	c.Flags().SetInterspersed(false)
-	r.register(c)
+	r.register(c, "")
+	r.registerScope(c, "all")
 	p.register(c, "env", "admin")
-	o.register(c)
+	o.register(c, "stderr")
 	return c
 }
 
 // runTrial is the verb: begin, child, end, report.
-func runTrial(ctx context.Context, env environ, r *required, p *path, o *rendering, on report.FailOn, args []string) (int, error) {
+func runTrial(ctx context.Context, env environ, r *required, p *path, o *rendering, args []string) (int, error) {
+	on, err := o.check(p.ledger)
+	if err != nil {
+		return 0, err
+	}
 	child, err := find(args)
 	if err != nil {
-		say(env, "%v", err)
+		complain(env, err)
 		return childStatus(err), nil
 	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, passedOn...) // until the report is made
+	defer signal.Stop(signals)
 	progress := newProgress(env)
 	t, err := begin(env, r, p, settings{
 		listen: "127.0.0.1:0", privateAllowed: true, noProxy: append(split(childNoProxy), split(p.noProxy)...),
@@ -83,32 +85,50 @@ func runTrial(ctx context.Context, env environ, r *required, p *path, o *renderi
 	if err != nil {
 		return 0, err
 	}
-	progress.start(t)
 	announce(env, t, p, args)
-	status, err := t.runChild(ctx, env, child)
-	progress.stop()
-	if err != nil {
-		say(env, "%v", err)
+	if status := t.startChild(env, child, signals); status != 0 {
+		t.discard()
+		return status, nil
 	}
+	progress.start(report.Options{Index: t.index, Catalogs: t.catalogs, Scopes: r.scopes})
+	status := waitFor(ctx, child, signals)
+	progress.stop()
 	drain, cancel := context.WithTimeout(ctx, min(grace, t.drain))
 	defer cancel()
 	trouble := t.end(drain, &status)
-	rep := judge(t.catalogs, r.scopes, trouble, t.path)
+	return t.report(env, o, on, status, trouble)
+}
+
+// report makes the report from what is on the disk, and the exit status: the
+// command's own goes first. trouble is what went wrong with the recording.
+func (t *trial) report(env environ, o *rendering, on report.FailOn, status int, trouble error) (int, error) {
+	rep := judge(t.catalogs, t.session.Scopes, trouble, t.path)
+	own := rep.ExitStatus(on)
 	if err := o.write(env, env.stderr, rep); err != nil {
-		return 0, err
+		complain(env, hinted(err, "the recording is kept: write egressaudit report %s", report.Escape(t.path)))
+		own = exitTrouble
 	}
 	if status != 0 {
 		return status, nil
 	}
-	return rep.ExitStatus(on), nil
+	return own, nil
 }
 
 // find looks the command up before anything is begun.
 func find(args []string) (*exec.Cmd, error) {
-	c := exec.Command(args[0], args[1:]...)
-	if c.Err != nil {
-		return nil, fmt.Errorf("run %q: %w", args[0], c.Err)
+	path, err := exec.LookPath(args[0])
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, hinted(fmt.Errorf("run %q: %w", args[0], exec.ErrNotFound), "write the command and each argument as words of their own behind --")
+	case err != nil:
+		var e *exec.Error
+		if errors.As(err, &e) {
+			err = cause(e.Err)
+		}
+		return nil, fmt.Errorf("run %q: %w", args[0], err)
 	}
+	c := exec.Command(path, args[1:]...)
+	c.Args[0] = args[0]
 	return c, nil
 }
 
@@ -123,28 +143,56 @@ func childStatus(err error) int {
 			return 128 + int(w.Signal())
 		}
 		return e.ExitCode()
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return 127
 	}
 	return 126
 }
 
-// runChild runs the command to its end, passing signals on.
-func (t *trial) runChild(ctx context.Context, env environ, child *exec.Cmd) (status int, err error) {
+// signalStatus is the exit status of what a signal ended.
+func signalStatus(s os.Signal) int {
+	n, _ := s.(syscall.Signal)
+	return 128 + int(n)
+}
+
+// startChild starts the command with our proxy in its environment. Where that
+// fails, or a signal came before, it returns the exit status.
+func (t *trial) startChild(env environ, child *exec.Cmd, signals <-chan os.Signal) int {
+	select {
+	case s := <-signals: // the child would not get it
+		return signalStatus(s)
+	default:
+	}
 	child.Stdin, child.Stdout, child.Stderr = env.stdin, env.stdout, env.stderr
 	child.Env = childEnv(env.vars, "http://"+t.listener.Addr().String())
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, passedOn...)
-	defer signal.Stop(signals)
-	if err := child.Start(); err != nil {
-		return childStatus(err), fmt.Errorf("run %q: %w", child.Path, errors.Unwrap(err))
+	err := child.Start()
+	if err != nil {
+		complain(env, startError(child, err))
 	}
+	return childStatus(err)
+}
+
+// startError says what to do about a command that the system does not run.
+func startError(child *exec.Cmd, err error) error {
+	failed := fmt.Errorf("run %q: %w", child.Args[0], cause(err))
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		return hinted(failed, "a script without a first line such as #!/bin/sh? write sh %q", child.Args[0])
+	case errors.Is(err, fs.ErrNotExist):
+		return hinted(failed, "the interpreter that its first line names is missing")
+	}
+	return failed
+}
+
+// waitFor waits for the command's end, passing signals on, and returns its exit
+// status.
+func waitFor(ctx context.Context, child *exec.Cmd, signals <-chan os.Signal) int {
 	done := make(chan error, 1)
 	go func() { done <- child.Wait() }()
 	for {
 		select {
 		case err := <-done:
-			return childStatus(err), nil
+			return childStatus(err)
 		case s := <-signals:
 			if !sentByTerminal(s) {
 				child.Process.Signal(s)
@@ -174,28 +222,16 @@ func childEnv(vars []string, proxy string) []string {
 
 // announce says, before the child starts, what is observed.
 func announce(env environ, t *trial, p *path, args []string) {
-	through := ""
+	through, blind, goesOn := "", "", ""
 	if t.session.Parent != "" {
 		through = " through the parent " + t.session.Parent
 	}
-	say(env, "observing what %s sends to the proxy %s%s, as seen from %s; up to %d connections at once; ledger %s",
-		clean(args[0]), t.listener.Addr(), through, clean(p.vantage), p.limits.Tunnels, clean(t.path))
-}
-
-// write renders the report to -o, or else to w.
-func (o *rendering) write(env environ, w io.Writer, rep *report.Report) error {
-	render := func(w io.Writer) error {
-		if o.format == "json" {
-			return rep.WriteJSON(w)
-		}
-		return rep.WriteText(w, textOptions(w))
+	if p.vantage == "admin" {
+		blind = " (pods and nodes are not observed)"
 	}
-	if o.output == "" {
-		return render(w)
+	if !t.fresh {
+		goesOn = ", which goes on: the report covers its earlier trials, too"
 	}
-	if err := writeFile(o.output, render); err != nil {
-		return err
-	}
-	say(env, "report written to %s", clean(o.output))
-	return nil
+	say(env, "observing what %s sends to the proxy %s%s, as seen from %s%s; up to %d connections at once; ledger %s%s",
+		report.Escape(args[0]), t.listener.Addr(), through, report.Escape(p.vantage), blind, p.limits.Tunnels, report.Escape(t.path), goesOn)
 }

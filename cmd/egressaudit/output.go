@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/egressaudit/egressaudit/policy/report"
+)
+
+// rendering are the flags of a report's shape.
+type rendering struct {
+	format string
+	output string
+	failOn string
+}
+
+// register adds the flags; where is where the report goes without -o.
+func (r *rendering) register(c *cobra.Command, where string) {
+	group(c, "The report", func(f *pflag.FlagSet) {
+		f.StringVar(&r.format, "format", "text", "`FORMAT` of the report: text or json")
+		f.StringVarP(&r.output, "output", "o", "", "`FILE` for the report, - for stdout (default "+where+")")
+		f.StringVar(&r.failOn, "fail-on", report.DefaultFailOn, "what makes the exit status 1: a `LIST` of statuses (blocked, partial, reached, resolved, bypassed, unused, unlisted) and kinds of findings; blocked includes unlisted destinations that never worked")
+	})
+	c.RegisterFlagCompletionFunc("format", fixed("text", "json"))
+}
+
+// check refuses what cannot be written in the end. ledgers are the files that a
+// report must not overwrite.
+func (r *rendering) check(ledgers ...string) (report.FailOn, error) {
+	if r.format != "text" && r.format != "json" {
+		return report.FailOn{}, fmt.Errorf("--format %q: write text or json", r.format)
+	}
+	on, err := report.ParseFailOn(r.failOn)
+	if err != nil {
+		return report.FailOn{}, fmt.Errorf("--fail-on: %w", err)
+	}
+	if r.output != "" && r.output != "-" {
+		err = r.checkOutput(ledgers)
+	}
+	return on, err
+}
+
+func (r *rendering) checkOutput(ledgers []string) error {
+	for _, l := range ledgers {
+		if sameFile(l, r.output) {
+			return fmt.Errorf("-o %q: is the ledger (name another file)", r.output)
+		}
+	}
+	i, err := os.Stat(r.output)
+	switch {
+	case err == nil && i.IsDir():
+		return fmt.Errorf("-o %q: is a directory (name a file in it)", r.output)
+	case err == nil && !i.Mode().IsRegular():
+		return nil // a pipe or a device
+	}
+	f, err := os.CreateTemp(filepath.Dir(r.output), ".egressaudit-*")
+	if err != nil {
+		return fmt.Errorf("-o %q: no file can be made in %q: %w", r.output, filepath.Dir(r.output), cause(err))
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+// sameFile says whether two paths lead to one file, whether it exists or not.
+func sameFile(a, b string) bool {
+	if i, err := os.Stat(a); err == nil {
+		k, err := os.Stat(b)
+		return err == nil && os.SameFile(i, k)
+	}
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
+}
+
+// write renders the report to -o, or else to w.
+func (r *rendering) write(env environ, w io.Writer, rep *report.Report) error {
+	render := func(w io.Writer) error {
+		if r.format == "json" {
+			return rep.WriteJSON(w)
+		}
+		return rep.WriteText(w, textOptions(w))
+	}
+	switch r.output {
+	case "":
+		return render(w)
+	case "-":
+		return render(env.stdout)
+	}
+	if err := writeFile(r.output, render); err != nil {
+		return fmt.Errorf("write %q: %w", r.output, cause(err))
+	}
+	say(env, "report written to %s", report.Escape(r.output))
+	return nil
+}
+
+// writeFile writes a whole file or nothing: what stood there before stays when
+// write fails, and so does its mode. A pipe or a device is written to as it is.
+func writeFile(path string, write func(io.Writer) error) error {
+	mode := fs.FileMode(0o644)
+	if i, err := os.Stat(path); err == nil {
+		if mode = i.Mode().Perm(); !i.Mode().IsRegular() {
+			return writeThrough(path, write)
+		}
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // or else the rename would replace the link
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".egressaudit-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone after the rename
+	if err := errors.Join(write(f), f.Chmod(mode), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func writeThrough(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}

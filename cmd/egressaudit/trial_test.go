@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/dnsaudit"
+	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/policy/report"
+)
+
+// TestNoServers is a host without DNS: an obstacle, but not behind a parent that
+// looks names up itself.
+func TestNoServers(t *testing.T) {
+	none := dnsaudit.Config{ResolvConf: filepath.Join(t.TempDir(), "resolv.conf"), Timeout: 50 * time.Millisecond}
+	require.NoError(t, os.WriteFile(none.ResolvConf, nil, 0o600))
+	_, err := new(path).resolve(false, none)
+	require.ErrorIs(t, err, dnsaudit.ErrNoServers)
+
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	require.NoError(t, os.WriteFile(hosts, []byte("192.0.2.7 registry.example.org\n"), 0o600))
+	none.Hosts = hosts
+	r, err := new(path).resolve(true, none)
+	require.NoError(t, err)
+	name, err := policy.ParseName("registry.example.org")
+	require.NoError(t, err)
+	require.Equal(t, "192.0.2.7", r.Resolve(t.Context(), name).Addrs[0].String(), "the hosts file still counts")
+
+	named := path{resolver: "192.0.2.53"}
+	r, err = named.resolve(false, none)
+	require.NoError(t, err)
+	require.Equal(t, "192.0.2.53:53", r.Servers()[0].String())
+}
+
+// TestParentFromEnv is which variable leads where.
+func TestParentFromEnv(t *testing.T) {
+	for _, row := range []struct {
+		why        string
+		vars       []string
+		https      string // what https://dest.example.org goes through
+		http       string
+		shown, bad string
+	}{
+		{why: "nothing set", vars: nil},
+		{why: "one for each", vars: []string{"HTTPS_PROXY=http://a:1", "HTTP_PROXY=http://b:2"}, https: "http://a:1", http: "http://b:2", shown: "http://a:1"},
+		{why: "plain HTTP alone", vars: []string{"http_proxy=b:2"}, http: "http://b:2", shown: "http://b:2"},
+		{why: "the lower-case form first, as curl", vars: []string{"HTTPS_PROXY=http://a:1", "https_proxy=http://c:3"}, https: "http://c:3", shown: "http://c:3"},
+		{why: "the last of two, as the C library", vars: []string{"https_proxy=http://a:1", "https_proxy=http://c:3"}, https: "http://c:3", shown: "http://c:3"},
+		{why: "NO_PROXY", vars: []string{"HTTPS_PROXY=http://a:1", "NO_PROXY=.example.org"}, shown: "http://a:1"},
+		{why: "a password is kept and not shown", vars: []string{"HTTPS_PROXY=http://u:p%40ss@a:1"}, https: "http://u:p%40ss@a:1", shown: "http://u:xxxxx@a:1"},
+		{why: "one bad is enough", vars: []string{"HTTPS_PROXY=http://a:1", "HTTP_PROXY=socks5://b:2"}, bad: "HTTP_PROXY: parent"},
+	} {
+		t.Run(row.why, func(t *testing.T) {
+			up, err := parentOf("env", environ{vars: row.vars, stderr: new(bytes.Buffer)})
+			if row.bad != "" {
+				require.ErrorContains(t, err, row.bad)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, row.shown, up.shown)
+			require.Equal(t, row.https, through(t, up, "https://dest.example.org"))
+			require.Equal(t, row.http, through(t, up, "http://dest.example.org"))
+		})
+	}
+}
+
+func through(t *testing.T, up upstream, to string) string {
+	u, err := url.Parse(to)
+	require.NoError(t, err)
+	if up.choose == nil {
+		return ""
+	}
+	p, err := up.choose(u)
+	require.NoError(t, err)
+	if p == nil {
+		return ""
+	}
+	return p.String()
+}
+
+// TestLoop is a parent that is the listener itself.
+func TestLoop(t *testing.T) {
+	for _, row := range []struct {
+		parent, listener string
+		loops            bool
+	}{
+		{"http://127.0.0.1:3128", "127.0.0.1:3128", true},
+		{"http://127.0.0.1:3128", "0.0.0.0:3128", true},
+		{"http://[::1]:3128", "[::]:3128", true},
+		{"http://127.0.0.1:3129", "127.0.0.1:3128", false},
+		{"http://192.0.2.1:3128", "127.0.0.1:3128", false},
+		{"http://192.0.2.1:3128", "0.0.0.0:3128", false},
+		{"http://proxy.example.org:3128", "0.0.0.0:3128", false},
+	} {
+		up, err := parentOf(row.parent, environ{})
+		require.NoError(t, err)
+		require.Equal(t, row.loops, up.checkLoop(row.listener) != nil, "%s behind %s", row.parent, row.listener)
+	}
+}
+
+// TestProgress shows the line at once, renews it by the second where it changed,
+// and takes it away.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := progress{out: &out, done: make(chan struct{})}
+		index := policy.NewIndex()
+		p.add(&policy.Observation{}) // before the start: nothing to count with
+		p.start(report.Options{Index: index})
+		synctest.Wait()
+		require.Equal(t, "\r\x1b[K0 endpoints used, 0 blocked, 0 unlisted", out.String())
+		name, err := policy.ParseName("else.example.net")
+		require.NoError(t, err)
+		p.add(&policy.Observation{
+			Kind: policy.KindConnection, Begun: time.Now(), Origin: policy.OriginClient, Asked: "else.example.net", Name: name.String(), Port: 443,
+			Verdict: policy.Verdict{Outcome: policy.OK},
+		})
+		time.Sleep(10 * time.Second) // of the bubble's
+		synctest.Wait()
+		p.stop()
+		require.Equal(t, "\r\x1b[K0 endpoints used, 0 blocked, 0 unlisted\r\x1b[K0 endpoints used, 0 blocked, 1 unlisted\r\x1b[K", out.String())
+	})
+}
+
+// TestSignalBeforeChild is a Ctrl-C that came while the trial was begun: the
+// child would not get it, and is not started.
+func TestSignalBeforeChild(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("signals")
+	}
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGINT
+	child := exec.Command("true")
+	require.Equal(t, 130, new(trial).startChild(environ{}, child, signals))
+	require.Nil(t, child.Process)
+}
+
+// TestUnion is what a report of several recordings takes from them.
+func TestUnion(t *testing.T) {
+	scopes := func(s *policy.Session) []string { return s.Scopes }
+	a, b, all := &policy.Session{Scopes: []string{"x", "y"}}, &policy.Session{Scopes: []string{"y", "z"}}, &policy.Session{}
+	require.Equal(t, []string{"x", "y", "z"}, union([]*policy.Session{a, b}, scopes))
+	require.Nil(t, union([]*policy.Session{a, all, b}, scopes), "one that demanded everything")
+	require.Nil(t, union(nil, scopes))
+}
