@@ -77,6 +77,9 @@ var faults = []fault{
 	{cause: "sinkhole-private-unroutable", addrs: []string{private}, block: "host-unreachable"},
 	{cause: "sinkhole-private-reset", addrs: []string{private}, site: lab.AfterHello(lab.Reset)},
 	{cause: "sinkhole-private-silent", addrs: []string{private}, site: lab.AfterHello(lab.Silence), wait: impatience},
+	{cause: "sinkhole-private-alert", addrs: []string{private}, site: lab.AccessDenied},
+	{cause: "sinkhole-private-block-page", addrs: []string{private}, site: lab.BlockPage{}},
+	{cause: "sinkhole-private-foreign-ca", addrs: []string{private}, site: lab.ForeignCA},
 	{cause: "sinkhole-shared-dropped", addrs: []string{shared}, block: "drop"},
 	{cause: "sinkhole-unique-local-dropped", addrs: []string{uniqueLocal}, block: "drop"},
 	{cause: "private-works", addrs: []string{private}},
@@ -102,6 +105,7 @@ var faults = []fault{
 	{cause: "ipv6-dropped-ipv4-works", addrs: []string{own, own6}, block6: "drop"},
 	{cause: "ipv6-unroutable-ipv4-dropped", addrs: []string{own, own6}, block: "drop", block6: "no-route"},
 
+	{cause: "closed-at-once", site: lab.AtOnce(lab.Close)},
 	{cause: "reset-after-hello", site: lab.AfterHello(lab.Reset)},
 	{cause: "closed-after-hello", site: lab.AfterHello(lab.Close)},
 	{cause: "silent-after-hello", site: lab.AfterHello(lab.Silence), wait: impatience},
@@ -125,7 +129,7 @@ var faults = []fault{
 	{cause: "needs-no-inspection", needs: "no-tls-inspection"},
 	{cause: "expired", site: lab.Site{Expired: true}},
 	{cause: "other-name", site: lab.Site{WrongName: true}},
-	{cause: "reset-in-data", site: lab.MidStream{After: 5, End: lab.Reset}},
+	{cause: "reset-in-data", site: lab.MidStream{After: 5, End: lab.Reset}, dies: true},
 	{cause: "closed-in-data", site: lab.MidStream{After: 5, End: lab.Close}, dies: true},
 
 	{cause: "origin-401", path: "/status/401"},

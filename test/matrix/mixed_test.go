@@ -103,6 +103,9 @@ func (s script) expected() (status, cause string, ok int) {
 // TestMixed plays a thousand connections to forty names, with faults mixed in at
 // random, and holds every endpoint of the report against the script.
 func TestMixed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 13 seconds")
+	}
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64N(1e9)
