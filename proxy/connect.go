@@ -42,9 +42,9 @@ func (t *tunnel) open(target string, via []string) bool {
 		fail(o, denied(policy.ConnectionLimitReached), nil)
 		return false
 	}
-	stop := t.watchClient()
+	t.watch()
 	t.route = p.open(o, aim{name: name, port: o.Port, listed: listed, via: via})
-	stop()
+	t.opened()
 	return t.route.conn != nil
 }
 

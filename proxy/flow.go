@@ -54,9 +54,9 @@ func (f *flow) pass(b []byte) (who side, err error) {
 	if len(b) == 0 {
 		return nobody, nil
 	}
-	f.tunnel.touch()
+	now := f.tunnel.touch()
 	if !f.tunnel.decided.Load() {
-		f.tunnel.saw(f.from, b)
+		f.tunnel.saw(f.from, b, now)
 	}
 	n, err := f.dst.Write(b)
 	f.bytes.Add(int64(n))

@@ -49,9 +49,7 @@ func (f *flow) next() (who side, err error) {
 
 func (f *flow) open() {
 	f.in, _ = f.src.SyscallConn() // fails on a zero TCPConn alone
-	f.out, _ = f.dst.SyscallConn()
 	f.readable = f.take
-	f.writable = f.give
 }
 
 // take reads what is there: true when there was something, or an end.
@@ -86,6 +84,10 @@ func (f *flow) suck(fd int) bool {
 
 // drain splices from the pipe to the destination until it is empty.
 func (f *flow) drain() (side, error) {
+	if f.out == nil {
+		f.out, _ = f.dst.SyscallConn()
+		f.writable = f.give
+	}
 	f.tunnel.touch()
 	err := f.out.Write(f.writable)
 	if err == nil {

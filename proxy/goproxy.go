@@ -33,12 +33,13 @@ func (p *Proxy) frontend() http.Handler {
 	return g
 }
 
-// claimTunnel takes a CONNECT's connection over. The tunnel gets a goroutine of
-// its own, so that net/http's, with its buffers and the request, can end.
+// claimTunnel takes a CONNECT's connection over. It opens the way in net/http's
+// goroutine, whose stack has grown already; the tunnel gets one of its own, so
+// that this one, with its buffers and the request, can end.
 func (p *Proxy) claimTunnel(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
 	c := client.(*claimed)
 	p.active.Add(1)
-	go p.connect(c.TCPConn, c.pending, r.RequestURI, r.Header["Via"])
+	p.connect(c.TCPConn, c.pending, r.RequestURI, r.Header["Via"])
 }
 
 // quiet drops goproxy's warnings: what became of a request is in its record.

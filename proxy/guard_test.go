@@ -159,7 +159,8 @@ func TestGuardAtTheDoor(t *testing.T) {
 		"[::ffff:169.254.169.254]:8": through(t, nil),
 	} {
 		r := newRig(t, change)
-		_, _, resp := r.say("CONNECT", "CONNECT "+target+" HTTP/1.1\r\n\r\n")
+		conn, _, resp := r.say("CONNECT", "CONNECT "+target+" HTTP/1.1\r\n\r\n")
+		conn.Close()
 		require.Equal(t, 403, resp.StatusCode, target)
 		require.Equal(t, policy.DestinationProhibited, r.one().Error, target)
 	}
@@ -169,7 +170,8 @@ func TestGuardAtTheDoor(t *testing.T) {
 func TestClients(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Clients = prefixes("192.0.2.0/24") })
 	for i, text := range []string{"CONNECT site.example.com:443 HTTP/1.1\r\n\r\n", get(80)} {
-		_, _, resp := r.say("GET", text)
+		conn, _, resp := r.say("GET", text)
+		conn.Close()
 		require.Equal(t, 403, resp.StatusCode)
 		o := r.closing(i + 1)[i]
 		require.Equal(t, policy.HTTPRequestDenied, o.Error)

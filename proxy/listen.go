@@ -37,9 +37,16 @@ type door struct {
 	mu      sync.Mutex
 	claimed bool // a handler has the request
 	refused bool
-	n       int
-	head    [1024]byte // the beginning of the request
+	head    *head // the beginning of the request, until it is claimed
 }
+
+// head is the beginning of a request.
+type head struct {
+	n int
+	b [1024]byte
+}
+
+var heads = sync.Pool{New: func() any { return new(head) }}
 
 type doorKey struct{}
 
@@ -71,21 +78,34 @@ func (p *Proxy) newServer() *http.Server {
 func (d *door) claim() {
 	d.mu.Lock()
 	d.claimed = true
+	d.forget()
 	d.mu.Unlock()
 }
 
 // rearm waits for the next request on the same connection.
 func (d *door) rearm() {
 	d.mu.Lock()
-	d.claimed, d.n = false, 0
+	d.claimed = false
+	d.forget()
 	d.mu.Unlock()
+}
+
+func (d *door) forget() {
+	if d.head != nil {
+		d.head.n = 0
+		heads.Put(d.head)
+		d.head = nil
+	}
 }
 
 func (d *door) Read(b []byte) (int, error) {
 	n, err := d.TCPConn.Read(b)
 	d.mu.Lock()
-	if !d.claimed {
-		d.n += copy(d.head[d.n:], b[:n])
+	if !d.claimed && n > 0 {
+		if d.head == nil {
+			d.head = heads.Get().(*head)
+		}
+		d.head.n += copy(d.head.b[d.head.n:], b[:n])
 	}
 	d.mu.Unlock()
 	return n, err
@@ -116,7 +136,7 @@ func (d *door) refusal(b []byte) {
 // closed records a request that ended before its header did.
 func (d *door) closed() {
 	d.mu.Lock()
-	partial := !d.claimed && !d.refused && d.n > 0
+	partial := !d.claimed && !d.refused && d.head != nil
 	d.mu.Unlock()
 	if !partial {
 		return
@@ -130,7 +150,12 @@ func (d *door) closed() {
 func (d *door) observe() policy.Observation {
 	o := d.p.begin(policy.KindConnection, "connect", addrOf(d.RemoteAddr()))
 	o.Origin, o.Protocol, o.SNIState = policy.OriginClient, "none", policy.SNINotTLS
-	line, _, _ := bytes.Cut(d.head[:d.n], []byte("\n"))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.head == nil {
+		return o
+	}
+	line, _, _ := bytes.Cut(d.head.b[:d.head.n], []byte("\n"))
 	f := strings.Fields(string(line))
 	if len(f) < 2 {
 		return o

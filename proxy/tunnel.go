@@ -27,6 +27,8 @@ type tunnel struct {
 	active   atomic.Int64 // when the last byte went by, Unix nanoseconds
 	decided  atomic.Bool  // no more bytes need to be looked at
 	half     atomic.Bool  // one direction has ended
+	phase    atomic.Int32
+	gone     chan time.Duration // when the client left, while watching
 
 	mu        sync.Mutex // guards what follows
 	o         policy.Observation
@@ -69,9 +71,7 @@ func (t *tunnel) carry(pending []byte) {
 	defer server.Close()
 	defer t.client.Close()
 	t.touch()
-	t.mu.Lock()
-	t.alarm = time.AfterFunc(t.p.limits.AnswerTimeout, t.tick)
-	t.mu.Unlock()
+	t.alarm.Reset(t.p.limits.AnswerTimeout)
 	t.p.track(t)
 	defer t.p.untrack(t)
 	t.up = flow{tunnel: t, src: t.client, dst: server, from: clientSide}
@@ -116,27 +116,31 @@ func (t *tunnel) end() {
 	t.p.record(&t.o)
 }
 
-// touch notes that a byte went by.
-func (t *tunnel) touch() { t.active.Store(time.Now().UnixNano()) }
+// touch notes that a byte went by, now.
+func (t *tunnel) touch() time.Time {
+	now := time.Now()
+	t.active.Store(now.UnixNano())
+	return now
+}
 
 // idle is how long nothing has gone by.
 func (t *tunnel) idle() time.Duration { return time.Duration(time.Now().UnixNano() - t.active.Load()) }
 
 // saw looks at bytes before they are passed on.
-func (t *tunnel) saw(from side, b []byte) {
+func (t *tunnel) saw(from side, b []byte, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if from == clientSide {
-		t.sawClient(b)
+		t.sawClient(b, now)
 	} else {
-		t.sawServer(b)
+		t.sawServer(b, now)
 	}
 	t.decided.Store(!t.undecided())
 }
 
-func (t *tunnel) sawClient(b []byte) {
+func (t *tunnel) sawClient(b []byte, now time.Time) {
 	if t.first.IsZero() {
-		t.first = time.Now()
+		t.first = now
 	}
 	if !t.parsed {
 		t.helloSize += len(b)
@@ -159,8 +163,8 @@ func (t *tunnel) parseEnd() {
 	t.shake.EarlyData = t.hello.EarlyData
 }
 
-func (t *tunnel) sawServer(b []byte) {
-	t.progress = time.Now()
+func (t *tunnel) sawServer(b []byte, now time.Time) {
+	t.progress = now
 	if t.answered.IsZero() {
 		t.answered = t.progress
 	}
@@ -301,27 +305,42 @@ func (t *tunnel) recordOpen() {
 // slowOpen is after how long somebody looks whether the client is still there.
 const slowOpen = 50 * time.Millisecond
 
-// watchClient notes when the client leaves while the way is still being opened.
-// The func it returns ends that.
-func (t *tunnel) watchClient() (stop func()) {
-	gone := make(chan time.Duration, 1)
-	begun := t.o.Begun
-	timer := time.AfterFunc(slowOpen, func() {
-		defer close(gone)
-		if left(t.client) {
-			gone <- time.Since(begun)
-		}
-	})
-	return func() {
-		if timer.Stop() {
-			return
-		}
-		t.client.SetReadDeadline(time.Unix(1, 0)) // ends left
-		if after, ok := <-gone; ok {
-			note(&t.o, detail{"client_left_ms": after.Milliseconds()})
-		}
-		t.client.SetReadDeadline(time.Time{})
+// The phases of a tunnel, for its one timer.
+const (
+	opening  int32 = iota
+	watching       // opening takes long: somebody looks whether the client leaves
+	carrying
+)
+
+// watch begins to look, after a while, whether the client leaves while the way is
+// still being opened. opened ends that, and notes what was seen.
+func (t *tunnel) watch() { t.alarm = time.AfterFunc(slowOpen, t.ring) }
+
+func (t *tunnel) ring() {
+	if t.phase.Load() == carrying {
+		t.tick()
+		return
 	}
+	t.gone = make(chan time.Duration, 1)
+	if !t.phase.CompareAndSwap(opening, watching) {
+		return // it opened just now
+	}
+	if left(t.client) {
+		t.gone <- time.Since(t.o.Begun)
+	}
+	close(t.gone)
+}
+
+func (t *tunnel) opened() {
+	if t.phase.CompareAndSwap(opening, carrying) {
+		return
+	}
+	t.client.SetReadDeadline(time.Unix(1, 0)) // ends left
+	if after, ok := <-t.gone; ok {
+		note(&t.o, detail{"client_left_ms": after.Milliseconds()})
+	}
+	t.client.SetReadDeadline(time.Time{})
+	t.phase.Store(carrying)
 }
 
 // hold keeps the client's first message back, in enforce mode, until it is

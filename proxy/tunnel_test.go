@@ -284,9 +284,9 @@ func TestSuspectAddress(t *testing.T) {
 			}
 			x := &tunnel{p: New(Config{Index: listing(443, "*.example.com")}), name: policy.MustName(host)}
 			x.route.suspect = true
-			x.saw(clientSide, clientHello(host))
+			x.saw(clientSide, clientHello(host), time.Now())
 			if c.reply != "" {
-				x.saw(serverSide, []byte(c.reply))
+				x.saw(serverSide, []byte(c.reply), time.Now())
 			}
 			x.over(serverSide, closeFIN)
 			var o policy.Observation

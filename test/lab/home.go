@@ -44,7 +44,7 @@ func (w *World) standIn() (uint16, error) {
 		port := uint16(20000 + rand.IntN(12000))
 		l, err := net.Listen("tcp4", netip.AddrPortFrom(w.address(1), port).String())
 		if err == nil {
-			l.Close()
+			w.own(l) // so that a lab with the same block takes another port
 			return port, nil
 		}
 		errs = append(errs, err)
