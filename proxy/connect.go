@@ -17,11 +17,13 @@ import (
 // a goroutine of its own, whose stack is as small as its work.
 func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, via []string) {
 	t := &tunnel{p: p, client: client, o: p.begin(policy.KindConnection, "connect", addrOf(client.RemoteAddr()))}
-	if t.open(target, via) {
+	switch {
+	case !t.open(target, via):
+		t.refuse()
+	case t.accept():
 		go t.carry(pending)
 		return
 	}
-	t.refuse()
 	t.end()
 }
 

@@ -64,22 +64,28 @@ const (
 	serverSide
 )
 
-// carry answers the client and runs both directions until both have ended.
+// accept tells the client that its tunnel is open.
+func (t *tunnel) accept() bool {
+	t.touch()
+	_, err := t.client.Write([]byte(established))
+	if err != nil {
+		t.over(clientSide, ending(err))
+		t.route.conn.Close()
+	}
+	return err == nil
+}
+
+// carry runs both directions until both have ended.
 func (t *tunnel) carry(pending []byte) {
 	defer t.end()
 	server := t.route.conn
 	defer server.Close()
 	defer t.client.Close()
-	t.touch()
 	t.alarm.Reset(t.p.limits.AnswerTimeout)
 	t.p.track(t)
 	defer t.p.untrack(t)
 	t.up = flow{tunnel: t, src: t.client, dst: server, from: clientSide}
 	t.down = flow{tunnel: t, src: server, dst: t.client, from: serverSide}
-	if _, err := t.client.Write([]byte(established)); err != nil {
-		t.over(clientSide, ending(err))
-		return
-	}
 	beyond := t.route.pending
 	t.route.pending = nil
 	var done sync.WaitGroup
@@ -332,6 +338,7 @@ func (t *tunnel) ring() {
 }
 
 func (t *tunnel) opened() {
+	t.touch()
 	if t.phase.CompareAndSwap(opening, carrying) {
 		return
 	}

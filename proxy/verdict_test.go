@@ -340,7 +340,7 @@ func TestBlockPage(t *testing.T) {
 		"an origin's 403 behind a cache": {403, "Via", "1.1 squid", ""},
 		"a device's 403":                 {403, "Server", "FortiGate", policy.Likely},
 		"a device's 451":                 {451, "X-Blocked-By", "Zscaler", policy.Likely},
-		"an origin's filter":             {403, "X-Filter", "none", ""},
+		"an origin's filter":             {403, "X-Filter", "none", ""}, // finding 29
 		"squid's":                        {403, "X-Squid-Error", "ERR_ACCESS_DENIED 0", policy.Likely},
 		"a device's name at a 404":       {404, "Server", "FortiGate", ""},
 		"511":                            {511, "", "", policy.Likely},
@@ -353,6 +353,9 @@ func TestBlockPage(t *testing.T) {
 		"304":                            {304, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.field == "X-Filter" {
+				finding(t, 29)
+			}
 			p := New(Config{Index: listing(443, "*.other.net")})
 			req, err := http.NewRequest("GET", "http://site.example.com/", nil)
 			require.NoError(t, err)
