@@ -128,12 +128,12 @@ func (l Limits) Map() map[string]any {
 func CheckParent(u *url.URL) error {
 	switch {
 	case u.Scheme != "http":
-		return fmt.Errorf("parent %q: only http:// proxies can be gone through (did you mean %q?)", u.Redacted(), "http://"+u.Host)
+		return fmt.Errorf("%q: only http:// proxies can be gone through (did you mean %q?)", u.Redacted(), "http://"+u.Host)
 	case u.Hostname() == "":
-		return fmt.Errorf("parent %q: the host is missing (write http://HOST:PORT)", u.Redacted())
+		return fmt.Errorf("%q: the host is missing (write http://HOST:PORT)", u.Redacted())
 	}
 	if _, err := policy.ParseName(u.Hostname()); err != nil {
-		return fmt.Errorf("parent %q: %w", u.Redacted(), err)
+		return fmt.Errorf("%q: %w", u.Redacted(), err)
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -225,8 +224,5 @@ func origin(text string) func(*net.TCPConn) {
 		}
 	}
 }
-
-// crlf writes a message of HTTP in readable form.
-func crlf(lines ...string) string { return strings.Join(lines, "\r\n") }
 
 var errTest = errors.New("something else")

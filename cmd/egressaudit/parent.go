@@ -102,7 +102,7 @@ func parseParent(where, s string) (*url.URL, error) {
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
 	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
-		return nil, fmt.Errorf("%s: parent %q: the port is not a number from 1 to 65535", where, u.Redacted())
+		return nil, fmt.Errorf("%s: %q: the port is not a number from 1 to 65535", where, u.Redacted())
 	}
 	return u, nil
 }

@@ -27,7 +27,7 @@ func (d *decoder) mapping(n ast.Node, line int, what string, required, optional 
 	if m.nodes == nil {
 		return m
 	}
-	known := slices.Concat(required, optional)
+	known, odd := slices.Concat(required, optional), false
 	for _, key := range slices.Sorted(maps.Keys(m.nodes)) {
 		if slices.Contains(known, key) {
 			continue
@@ -37,9 +37,10 @@ func (d *decoder) mapping(n ast.Node, line int, what string, required, optional 
 			hint = " (known are " + list(known, "and") + ")"
 		}
 		d.fail(m.lines[key], "%sunknown key %q%s", what, printable(key), hint)
+		odd = true
 	}
 	for _, key := range required {
-		if m.nodes[key] == nil {
+		if m.nodes[key] == nil && !odd { // a mistyped key is told, not the one it was meant for
 			d.fail(m.line, "%skey %q is missing", what, key)
 		}
 	}

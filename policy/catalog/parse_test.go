@@ -116,7 +116,7 @@ var badFiles = []struct{ name, text, want string }{
 	{"host is a list", swap("[a.example.org]", "[[a.example.org]]"), `line 9: requirement "a": host: text is wanted, not a list`},
 
 	// Keys.
-	{"unknown key, near", swap("purpose:", "puprose:"), `line 7: requirement "a": key "purpose" is missing`},
+	{"unknown key, near", swap("purpose:", "puprose:"), `line 12: requirement "a": unknown key "puprose" (did you mean "purpose"?)`},
 	{"unknown key, near, besides", swap("purpose: a test", "purpose: a test\n    need: [websocket]"), `line 13: requirement "a": unknown key "need" (did you mean "needs"?)`},
 	{"unknown key, far", swap("title: An", "colour: red\ntitle: An"),
 		`line 3: unknown key "colour" (known are "schema", "name", "title", "revision", "source", "requirements" and "placeholders")`},

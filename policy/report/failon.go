@@ -34,7 +34,7 @@ func ParseFailOn(list string) (FailOn, error) {
 	for _, w := range strings.Split(list, ",") {
 		w = strings.TrimSpace(w)
 		if !slices.Contains(valid, w) {
-			return FailOn{}, fmt.Errorf("fail on %q: no status or kind of finding%s; the words are %s", short(w), nearest(w, valid), strings.Join(valid, ", "))
+			return FailOn{}, fmt.Errorf("%q: no status or kind of finding%s; the words are %s", short(w), nearest(w, valid), strings.Join(valid, ", "))
 		}
 		f.words[w] = true
 	}

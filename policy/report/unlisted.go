@@ -71,7 +71,8 @@ func (j *judgement) addUnlisted(d *destination) {
 
 // near is the endpoint that d nearly meets, and why it does not.
 func (j *judgement) near(d *destination) string {
-	for _, e := range slices.SortedFunc(slices.Values(d.endpoints), byText) { // none of them is in force
+	if len(d.endpoints) > 0 { // none of them is in force
+		e := slices.MinFunc(d.endpoints, byText)
 		if until := e.Requirement.Until; !until.IsZero() && !j.b.started.Before(until) {
 			return fmt.Sprintf("%s (%s): listed until %s only", e, e.Catalog.Name, until.Format("2006-01-02"))
 		}

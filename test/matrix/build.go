@@ -24,7 +24,6 @@ type built struct {
 	dir                            string   // for files of its own, readable by all
 	inspectors                     string   // where squid-openssl was unpacked
 	again                          []string // flags that give a program of ours the same plan
-	running                        []*exec.Cmd
 }
 
 func (b *built) path(name string) string { return filepath.Join(b.dir, name) }
