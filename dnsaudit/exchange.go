@@ -122,3 +122,12 @@ func reason(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// brief is a system error without the addresses, or what ended a stream; nil
+// stays nil.
+func brief(err error) error {
+	if err == nil {
+		return nil
+	}
+	return reason(context.Background(), err)
+}

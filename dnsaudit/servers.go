@@ -29,7 +29,7 @@ var ErrNoServers = errors.New("no name server is known (name one with --resolver
 func ParseServers(list string) ([]netip.AddrPort, error) {
 	var servers []netip.AddrPort
 	for part := range strings.SplitSeq(list, ",") {
-		s, err := parseServer(strings.TrimSpace(part))
+		s, err := parseServer(strings.TrimSpace(part), dnsPort)
 		if err != nil {
 			return nil, fmt.Errorf("resolver %q: %w", part, err)
 		}
@@ -40,12 +40,13 @@ func ParseServers(list string) ([]netip.AddrPort, error) {
 	return servers, nil
 }
 
-func parseServer(s string) (netip.AddrPort, error) {
+// parseServer reads "ADDR[:PORT]".
+func parseServer(s string, port uint16) (netip.AddrPort, error) {
 	host, bracketed := strings.CutPrefix(s, "[")
 	host, closed := strings.CutSuffix(host, "]")
 	if bracketed == closed {
 		if a, err := netip.ParseAddr(host); err == nil && (!bracketed || a.Is6()) {
-			return usable(netip.AddrPortFrom(a, dnsPort))
+			return usable(netip.AddrPortFrom(a, port))
 		}
 	}
 	if ap, err := netip.ParseAddrPort(s); err == nil {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,9 @@ func (w *watched) Read(b []byte) (int, error) {
 	w.x.o.BytesDown += int64(n)
 	if n > 0 {
 		w.last = time.Now()
+		if w.x.left.Load() > 0 {
+			w.x.late.Reset(w.x.p.limits.AnswerTimeout)
+		}
 	}
 	if err != nil && err != io.EOF {
 		w.brokeOff(err)
@@ -74,14 +78,14 @@ func (p *Proxy) parentPage(resp *http.Response) (policy.Verdict, detail) {
 	h, code := resp.Header, resp.StatusCode
 	via := h.Get("Via") != ""
 	if code < 400 {
-		if via {
-			p.parentAddsVia.Store(true)
+		if resp.Request != nil {
+			p.signature.learn(h.Get("Via"), resp.Request.URL.Host)
 		}
 		return policy.Verdict{}, nil
 	}
 	own := code == http.StatusProxyAuthRequired || h.Get("X-Squid-Error") != "" ||
 		strings.Contains(h.Get("Proxy-Status"), "error=") || !via && proxyServer(h)
-	unsigned := !via && code != http.StatusNetworkAuthenticationRequired && (code >= 500 || p.parentAddsVia.Load())
+	unsigned := !via && code != http.StatusNetworkAuthenticationRequired && (code >= 500 || p.signature.known())
 	if !own && !unsigned {
 		return policy.Verdict{}, nil
 	}
@@ -91,6 +95,41 @@ func (p *Proxy) parentPage(resp *http.Response) (policy.Verdict, detail) {
 		d["via"] = "none"
 	}
 	return v, d
+}
+
+// signature is how a parent signs the answers that it forwards: the last Via that
+// answers of two different hosts bore. One host's own CDN signs that one alone.
+type signature struct {
+	mu    sync.Mutex
+	hosts map[string]string // who signed, and for which host first
+	sure  bool
+}
+
+// signers bounds how many are remembered.
+const signers = 16
+
+func (s *signature) learn(via, host string) {
+	parts := strings.Split(via, ",")
+	by := strings.TrimSpace(parts[len(parts)-1])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if by == "" || s.sure {
+		return
+	}
+	if first, ok := s.hosts[by]; ok {
+		s.sure = first != host
+	} else if len(s.hosts) < signers {
+		if s.hosts == nil {
+			s.hosts = map[string]string{}
+		}
+		s.hosts[by] = host
+	}
+}
+
+func (s *signature) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sure
 }
 
 // proxyServer says whether an answer's Server field names a forward proxy.
@@ -109,7 +148,7 @@ type page struct {
 func pageOf(resp *http.Response) page {
 	g := page{status: resp.StatusCode, server: printable(resp.Header.Get("Server")), location: resp.Header.Get("Location")}
 	for _, field := range []string{"X-Squid-Error", "X-Blocked-By", "X-Filter"} {
-		if v := resp.Header.Get(field); v != "" && g.mark == "" {
+		if v := resp.Header.Get(field); g.mark == "" && (field == "X-Squid-Error" && v != "" || marked(strings.ToLower(v))) {
 			g.mark = printable(field + ": " + v)
 		}
 	}

@@ -25,6 +25,9 @@ func (p *Proxy) connect(client *net.TCPConn, pending []byte, target string, via 
 		return
 	}
 	t.end()
+	lastWord(client)
+	client.Close()
+	p.busy.leave()
 }
 
 // open judges the request and opens the way; where there is none, o has the
@@ -104,7 +107,6 @@ func (t *tunnel) refuse() {
 	t.client.SetWriteDeadline(time.Now().Add(t.p.limits.HeaderTimeout))
 	fmt.Fprintf(t.client, "HTTP/1.1 %d egressaudit: %s %s\r\nProxy-Status: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status(o.Verdict), o.Error, at, proxyStatus(o), len(body), body)
-	lastWord(t.client)
 }
 
 // lastWord ends our side of a connection and lets the client read what was said:

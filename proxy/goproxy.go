@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/elazarl/goproxy"
 )
@@ -25,6 +26,7 @@ func (p *Proxy) frontend() http.Handler {
 		return &goproxy.ConnectAction{Action: goproxy.ConnectHijack, Hijack: p.claimTunnel}, host
 	})
 	g.OnRequest().DoFunc(func(r *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+		dropHopByHop(r.Header)
 		ctx.RoundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
 			return p.roundTrip(r), nil
 		})
@@ -33,12 +35,25 @@ func (p *Proxy) frontend() http.Handler {
 	return g
 }
 
+// dropHopByHop removes what is meant for us alone (RFC 9110 section 7.6.1).
+// Upgrades are among it: websockets come by CONNECT (RFC 6455 section 4.1).
+func dropHopByHop(h http.Header) {
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Upgrade"} {
+		h.Del(name)
+	}
+}
+
 // claimTunnel takes a CONNECT's connection over. It opens the way in net/http's
 // goroutine, whose stack has grown already; the tunnel gets one of its own, so
 // that this one, with its buffers and the request, can end.
 func (p *Proxy) claimTunnel(r *http.Request, client net.Conn, _ *goproxy.ProxyCtx) {
 	c := client.(*claimed)
-	p.active.Add(1)
+	p.busy.add() // the handler has one too, so that it is not too late
 	p.connect(c.TCPConn, c.pending, r.RequestURI, r.Header["Via"])
 }
 
@@ -83,13 +98,16 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return c, bufio.NewReadWriter(bufio.NewReaderSize(c, 16), rw.Writer), nil
 }
 
-// WriteHeader sends the header at once where the body's length is not known:
-// such a body may take long to begin.
+// WriteHeader sends the header at once, as it came: its body may take long to
+// begin.
 func (w *responseWriter) WriteHeader(code int) {
-	w.ResponseWriter.WriteHeader(code)
-	if w.Header().Get("Content-Length") == "" {
-		w.Flush()
+	for _, name := range []string{"Content-Type", "Date"} {
+		if h := w.Header(); len(h[name]) == 0 {
+			h[name] = nil // else net/http would guess one
+		}
 	}
+	w.ResponseWriter.WriteHeader(code)
+	w.Flush()
 }
 
 // Write passes each piece on as it comes: what waited in a buffer for more would

@@ -122,12 +122,17 @@ func (g *guard) ours(to netip.AddrPort) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	for _, o := range g.own {
-		if o == to || o.Port() == to.Port() && o.Addr().IsUnspecified() && (to.Addr().IsLoopback() || to.Addr().IsUnspecified()) {
+		if o == to || o.Port() == to.Port() && hostItself(o.Addr()) && hostItself(to.Addr()) &&
+			(o.Addr().IsUnspecified() || to.Addr().IsUnspecified()) {
 			return true
 		}
 	}
 	return false
 }
+
+// hostItself says whether an address leads to this host wherever it is used: the
+// unspecified one does, as loopback.
+func hostItself(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() }
 
 // dials says whether an address of that class is dialled for a destination that
 // is listed or not.

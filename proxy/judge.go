@@ -143,7 +143,11 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 // judges that.
 func (t *tunnel) blocked(o *policy.Observation) bool {
 	r := t.reply.Reply()
-	c, d := t.p.blockPage(page{r.Status, r.Server, r.Mark, r.Location}, o.Name)
+	mark := r.Mark
+	if lower := strings.ToLower(mark); !strings.HasPrefix(lower, "x-squid-error") && !marked(lower) {
+		mark = ""
+	}
+	c, d := t.p.blockPage(page{r.Status, r.Server, mark, r.Location}, o.Name)
 	if c == "" {
 		return false
 	}

@@ -54,7 +54,7 @@ func (p *Proxy) newServer() *http.Server {
 	return &http.Server{
 		Handler:                      http.HandlerFunc(p.handle),
 		ReadHeaderTimeout:            p.limits.HeaderTimeout,
-		IdleTimeout:                  2 * time.Minute,
+		IdleTimeout:                  30 * time.Second,
 		MaxHeaderBytes:               p.limits.Header,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     log.New(p.log, "", 0),
@@ -124,6 +124,10 @@ func (d *door) Write(b []byte) (int, error) {
 
 // refusal records what net/http answered by itself, b being the answer.
 func (d *door) refusal(b []byte) {
+	if !d.p.busy.enter() {
+		return
+	}
+	defer d.p.busy.leave()
 	code := 0
 	if f := bytes.Fields(b[:min(len(b), 64)]); len(f) > 1 {
 		code, _ = strconv.Atoi(string(f[1]))
@@ -138,9 +142,10 @@ func (d *door) closed() {
 	d.mu.Lock()
 	partial := !d.claimed && !d.refused && d.head != nil
 	d.mu.Unlock()
-	if !partial {
+	if !partial || !d.p.busy.enter() {
 		return
 	}
+	defer d.p.busy.leave()
 	o := d.observe()
 	fail(&o, abandoned(policy.StagePolicy), detail{"why": "the request's header did not end"})
 	d.p.record(&o)
@@ -172,7 +177,7 @@ func (d *door) observe() policy.Observation {
 func (p *Proxy) asked(o *policy.Observation, target string) (n policy.Name, listed bool, err error) {
 	n, o.Port, err = policy.ParseTarget(target)
 	if err != nil {
-		o.Asked = printable(target)
+		o.Asked = printable(target[strings.LastIndexByte(target, '@')+1:]) // without what may be credentials
 		return n, false, err
 	}
 	o.Asked = n.String()

@@ -42,13 +42,13 @@ type Proxy struct {
 	session string // tells our connections from those of another run
 	serial  atomic.Uint64
 
-	parentAddsVia atomic.Bool // it signs the answers that it forwards
+	signature signature // of the parent, on the answers that it forwards
 
 	front http.Handler
 
 	life   context.Context // ends when what is open is cut
 	cutAll context.CancelFunc
-	active sync.WaitGroup // handlers, tunnels: whoever still has a record to make
+	busy   gate // handlers, tunnels: whoever still has a record to make
 
 	mu       sync.Mutex
 	tunnels  map[*tunnel]struct{}
@@ -101,8 +101,57 @@ func (p *Proxy) Shutdown(ctx context.Context) {
 	if p.server.Shutdown(ctx) != nil {
 		p.server.Close()
 	}
-	p.active.Wait()
+	p.busy.close()
 	p.cutAll()
+}
+
+// gate counts who still has a record to make. Once it is closed nobody enters: what
+// comes then is cut off without having reached anything.
+type gate struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	empty  chan struct{} // closed when n is 0 after close
+}
+
+// enter counts one in, unless the gate is closed.
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.n++
+	}
+	return !g.closed
+}
+
+// add counts one more in for somebody who is in.
+func (g *gate) add() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.n++
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n--; g.n == 0 && g.closed {
+		close(g.empty)
+	}
+}
+
+// close lets nobody in any more, and waits until all are out.
+func (g *gate) close() {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return
+	}
+	g.closed, g.empty = true, make(chan struct{})
+	if g.n == 0 {
+		close(g.empty)
+	}
+	g.mu.Unlock()
+	<-g.empty
 }
 
 // cut ends all tunnels, and all ways that are still being opened.
@@ -155,7 +204,7 @@ func (p *Proxy) untrack(t *tunnel) {
 
 // admits says whether a client may use the proxy at all.
 func (p *Proxy) admits(client netip.AddrPort) bool {
-	return within(p.clients, client.Addr().Unmap())
+	return within(p.clients, client.Addr().Unmap().WithZone(""))
 }
 
 // begin starts the observation of what client asked of a listener.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +22,10 @@ import (
 // handle is the first of ours to see a request that net/http let through.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
 	d := r.Context().Value(doorKey{}).(*door)
-	p.active.Add(1)
-	defer p.active.Done()
+	if !p.busy.enter() {
+		return
+	}
+	defer p.busy.leave()
 	d.claim()
 	p.front.ServeHTTP(&responseWriter{w, d}, r)
 }
@@ -37,8 +40,11 @@ type request struct {
 	up    *counter
 	wire  *wire
 	leave func()
+	late  *time.Timer // ends the waiting for a destination after the client's end
+	done  func()      // ends the waiting
 
 	firstByte atomic.Int64 // milliseconds; net/http's goroutine says it
+	left      atomic.Int64 // nanoseconds from the beginning to the client's end
 
 	mu     sync.Mutex
 	closed bool // the closing record is made
@@ -50,12 +56,14 @@ type routeKey struct{}
 // does not tell: whether an answer had begun, and how the stream ended.
 type wire struct {
 	net.Conn
-	mu    sync.Mutex
-	begun bool
-	err   error
+	patience time.Duration // for each read
+	mu       sync.Mutex
+	begun    bool
+	err      error
 }
 
 func (w *wire) Read(b []byte) (int, error) {
+	w.Conn.SetReadDeadline(time.Now().Add(w.patience))
 	n, err := w.Conn.Read(b)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -177,11 +185,9 @@ func (x *request) forward(r *http.Request) *http.Response {
 			x.firstByte.Store(time.Since(x.sent).Milliseconds())
 		}
 	}}
-	ctx := httptrace.WithClientTrace(context.WithValue(r.Context(), routeKey{}, x), trace)
+	ctx := httptrace.WithClientTrace(context.WithValue(x.patience(r.Context()), routeKey{}, x), trace)
 	out := r.Clone(ctx)
 	out.Close = false
-	out.Header.Del("Upgrade") // hop by hop; websockets come by CONNECT (RFC 6455 section 4.1)
-	out.Header.Del("Connection")
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // else net/http would add its own
 	}
@@ -192,7 +198,7 @@ func (x *request) forward(r *http.Request) *http.Response {
 	if out.Body != nil && out.Body != http.NoBody {
 		out.Body = x.up
 	}
-	x.wire = &wire{Conn: x.route.conn}
+	x.wire = &wire{Conn: x.route.conn, patience: x.p.limits.IdleTimeout}
 	x.sent = time.Now()
 	owed := x.o
 	owed.Detail = nil
@@ -209,8 +215,33 @@ func (x *request) forward(r *http.Request) *http.Response {
 	}
 	x.o.Status = resp.StatusCode
 	x.answered(resp)
+	if x.o.Error == policy.ParentAuthRequired { // the client has nothing to authenticate to
+		resp.Body.Close()
+		return x.refuse(r)
+	}
 	resp.Body = &watched{ReadCloser: resp.Body, x: x, wanted: resp.ContentLength}
 	return resp
+}
+
+// patience is how long the destination is waited for. net/http ends a request's
+// context when the client ends its side, but it may only have half-closed: so
+// each next octet has some more time then.
+func (x *request) patience(client context.Context) context.Context {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(client))
+	x.late = time.AfterFunc(time.Hour, cancel)
+	x.late.Stop()
+	left := context.AfterFunc(client, func() {
+		x.left.Store(int64(time.Since(x.o.Begun)))
+		x.late.Reset(x.p.limits.AnswerTimeout)
+	})
+	cut := context.AfterFunc(x.p.life, cancel)
+	x.done = func() {
+		left()
+		cut()
+		x.late.Stop()
+		cancel()
+	}
+	return ctx
 }
 
 // abort ends the client's connection by a reset: an answer that broke off must
@@ -243,6 +274,9 @@ func (x *request) confidence() policy.Confidence {
 // unanswered judges a request without an answer that HTTP allows.
 func (x *request) unanswered(err error, clientLeft bool) {
 	silent := time.Since(x.sent)
+	if left := time.Duration(x.left.Load()); left > 0 {
+		silent = x.o.Begun.Add(left).Sub(x.sent)
+	}
 	begun, cut := x.wire.state()
 	if cut != nil {
 		err = cut // net/http says EOF where it was a reset
@@ -253,7 +287,7 @@ func (x *request) unanswered(err error, clientLeft bool) {
 		fail(&x.o, failed(policy.StageParent, policy.ConnectionTerminated, policy.ByParent, policy.Certain), detail{"close": how})
 	case clientLeft && silent < x.p.limits.AnswerTimeout:
 		x.o.Verdict = abandoned(policy.StageHello)
-	case clientLeft:
+	case clientLeft, errors.Is(err, os.ErrDeadlineExceeded):
 		fail(&x.o, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence()), detail{"silent_ms": silent.Milliseconds()})
 	case how == closeFIN || how == closeRST:
 		fail(&x.o, failed(policy.StageHello, policy.ConnectionTerminated, policy.ByNetwork, x.confidence()), detail{"close": how})
@@ -308,6 +342,9 @@ func (x *request) finish() {
 		return
 	}
 	x.closed = true
+	if x.done != nil {
+		x.done()
+	}
 	if x.up != nil {
 		x.o.BytesUp = x.up.n.Load()
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -23,22 +22,6 @@ import (
 // patience is how long a test waits for what must come: it costs nothing when
 // all is well.
 const patience = 5 * time.Second
-
-// finding marks a test of a fault that is not mended yet: it is skipped unless
-// FINDINGS is set. When the fault is mended, the call goes.
-func finding(t *testing.T, n int) {
-	t.Helper()
-	if os.Getenv("FINDINGS") == "" {
-		t.Skipf("finding %d", n)
-	}
-}
-
-// openFinding is finding for a part of a test.
-func openFinding(t *testing.T, n int) bool {
-	t.Helper()
-	t.Logf("finding %d is open", n)
-	return os.Getenv("FINDINGS") != ""
-}
 
 // rig is a proxy on loopback, which reaches every name at loopback.
 type rig struct {

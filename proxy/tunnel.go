@@ -77,8 +77,9 @@ func (t *tunnel) accept() bool {
 
 // carry runs both directions until both have ended.
 func (t *tunnel) carry(pending []byte) {
-	defer t.end()
 	server := t.route.conn
+	defer t.p.busy.leave()
+	defer t.end()
 	defer server.Close()
 	defer t.client.Close()
 	t.alarm.Reset(t.p.limits.AnswerTimeout)
@@ -102,11 +103,9 @@ func (t *tunnel) carry(pending []byte) {
 
 // end makes the tunnel's one record.
 func (t *tunnel) end() {
-	defer t.p.active.Done()
 	if t.entered {
 		t.p.leave(t.o.Client.Addr())
 	}
-	t.client.Close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.alarm != nil {
@@ -359,9 +358,10 @@ func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
 	}
 	parser := hello.Parser{Limit: t.p.limits.FirstBytes}
 	buf := make([]byte, 4096)
-	seen := 0
+	seen, begun := 0, false
 	for !parser.Feed(b[seen:]) {
-		if seen = len(b); seen > 0 {
+		if seen = len(b); seen > 0 && !begun {
+			begun = true
 			t.client.SetReadDeadline(time.Now().Add(t.p.limits.FirstTimeout))
 		}
 		n, err := t.client.Read(buf)
@@ -371,11 +371,12 @@ func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
 		}
 	}
 	t.client.SetReadDeadline(time.Time{})
-	if t.listed(parser.Hello()) {
+	if t.listed(parser.Hello(), b) {
 		return b, true
 	}
 	t.mu.Lock()
 	t.parsed, t.hello, t.barred, t.first = true, parser.Hello(), true, time.Now()
+	t.hello.Protocol = hello.TLS // as far as it went
 	fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "the server name is in no catalog, and the mode is enforce"})
 	t.mu.Unlock()
 	t.client.Write(accessDenied)
@@ -386,12 +387,12 @@ func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
 
 // listed says whether what the client's first message names may pass: nothing, or
 // a listed name. A hello that cannot be read may name anything.
-func (t *tunnel) listed(h hello.Hello) bool {
+func (t *tunnel) listed(h hello.Hello, b []byte) bool {
 	switch {
 	case h.Protocol == hello.TLS && h.Reason == hello.NoName, h.Protocol != hello.TLS && h.Reason != hello.TimedOut && h.Reason != hello.TooLong:
 		return true
 	case h.Reason != hello.None:
-		return h.Protocol == hello.Undecided // the client said nothing that could be one
+		return len(b) == 0 // the client said nothing
 	}
 	sni, err := policy.ParseName(h.ServerName)
 	return err == nil && (sni == t.name || len(t.p.index.Match(nil, sni, t.o.Port)) > 0)

@@ -64,7 +64,8 @@ func connectVerdict(stage policy.Stage, err error) (policy.Verdict, int) {
 	case errno == syscall.ECONNRESET:
 		return failed(stage, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain), 2
 	case errno == syscall.EHOSTUNREACH, errno == syscall.ENETUNREACH, errno == syscall.EACCES, errno == syscall.EPERM,
-		errno == syscall.EINVAL, // a blackhole route
+		errno == syscall.EINVAL,                                                // a blackhole route
+		errno == syscall.ENOPROTOOPT, errno == syscall.EPROTO, errno == enonet, // rare ICMP messages
 		errno == syscall.EHOSTDOWN, errno == syscall.ENETDOWN, errno == syscall.EADDRNOTAVAIL, errno == syscall.EAFNOSUPPORT:
 		return failed(stage, policy.DestinationUnroutable, policy.ByNetwork, policy.Certain), 1
 	}

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
@@ -50,7 +51,10 @@ func broken(sites []*site) []*site {
 func guess(f *failure) int { return bit(rank(f.Confidence) <= rank(policy.Guess)) }
 
 func order(a, b moment) int {
-	return cmp.Or(a.begun.Compare(b.begun), cmp.Compare(a.seq, b.seq))
+	if d := a.begun.Sub(b.begun).Abs(); d >= time.Millisecond {
+		return a.begun.Compare(b.begun)
+	}
+	return cmp.Compare(a.seq, b.seq)
 }
 
 func (a asking) cause() *Cause {

@@ -27,18 +27,15 @@ func (e *evidence) add(seq uint64) {
 	}
 }
 
-// moment orders attempts: by when they began, then by their place in the
-// ledger.
+// moment orders attempts: by when they began, and within a millisecond, which is
+// as fine as a duration is recorded, by their place in the ledger.
 type moment struct {
 	begun time.Time
 	seq   uint64
 }
 
 func (m moment) after(o moment) bool {
-	if m.begun.Equal(o.begun) {
-		return m.seq > o.seq
-	}
-	return m.begun.After(o.begun)
+	return order(m, o) > 0
 }
 
 // tally is what is remembered of the connections to one destination.
