@@ -72,8 +72,9 @@ func (w *watched) Close() error {
 
 // parentPage judges an answer that a parent gave instead of the origin: one that
 // the parent owns up to, or one without the Via that whoever forwards an answer
-// must add (RFC 9110 section 7.6.3). Parents that add none are known by the
-// answers they forward; of those a 4xx passes for the origin's.
+// must add (RFC 9110 section 7.6.3), or a gateway's status. Parents that sign
+// nothing are known by the answers they forward; of those a 4xx passes for the
+// origin's.
 func (p *Proxy) parentPage(resp *http.Response) (policy.Verdict, detail) {
 	h, code := resp.Header, resp.StatusCode
 	via := h.Get("Via") != ""
@@ -85,13 +86,16 @@ func (p *Proxy) parentPage(resp *http.Response) (policy.Verdict, detail) {
 	}
 	own := code == http.StatusProxyAuthRequired || h.Get("X-Squid-Error") != "" ||
 		strings.Contains(h.Get("Proxy-Status"), "error=") || !via && proxyServer(h)
-	unsigned := !via && code != http.StatusNetworkAuthenticationRequired && (code >= 500 || p.signature.known())
+	gateway := code == http.StatusBadGateway || code == http.StatusGatewayTimeout
+	unsigned := !via && code != http.StatusNetworkAuthenticationRequired && (code >= 500 || p.signature.known()) || gateway
 	if !own && !unsigned {
 		return policy.Verdict{}, nil
 	}
 	v, d := parentVerdict(resp)
 	if !own {
 		v.Confidence = policy.Likely
+	}
+	if !via {
 		d["via"] = "none"
 	}
 	return v, d

@@ -65,24 +65,8 @@ func (f *flow) take(fd uintptr) bool {
 	if f.n <= 0 {
 		buffers.Put(f.buf)
 	}
-	return f.settle(int(fd))
-}
-
-// settle says whether what a read or splice returned is to be told. Linux tells a
-// socket's error once: where the other direction met a reset, this one sees an
-// end; the state of the connection then tells.
-func (f *flow) settle(fd int) bool {
-	if f.n == 0 && f.err == nil && !f.tunnel.half.Load() {
-		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == tcpClose {
-			f.err = unix.ECONNRESET
-		}
-	}
 	return f.err != unix.EAGAIN
 }
-
-// tcpClose is the state of a connection that a reset ended; an end leaves it in
-// CLOSE_WAIT (include/net/tcp_states.h).
-const tcpClose = 7
 
 // suck splices from the source into the pipe.
 func (f *flow) suck(fd int) bool {
@@ -91,7 +75,7 @@ func (f *flow) suck(fd int) bool {
 		f.pipe.put()
 		f.pipe = nil
 	}
-	return f.settle(fd)
+	return f.err != unix.EAGAIN
 }
 
 // drain splices from the pipe to the destination until it is empty.

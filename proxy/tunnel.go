@@ -225,6 +225,9 @@ func (t *tunnel) over(who side, how string) {
 	if who == clientSide {
 		t.parseEnd()
 	}
+	if t.ended == who && how == closeRST {
+		t.how = closeRST // Linux tells a reset once: the other direction took it for an end
+	}
 	if t.ended == nobody && t.why == "" && how != "" {
 		t.ended, t.how, t.endedAt, t.quiet, t.shook = who, how, time.Now(), t.idle(), t.shake.Stage()
 	}

@@ -93,9 +93,10 @@ func errnoName(err error) string {
 // made ourselves.
 func ending(err error) string {
 	switch errno := errnoOf(err); {
-	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errno == syscall.EPIPE: // a reset behind an end: Linux says ECONNRESET where none came before
 		return closeFIN
-	case errno == syscall.ECONNRESET, errno == syscall.EPIPE:
+	case errno == syscall.ECONNRESET:
 		return closeRST
 	case errors.Is(err, net.ErrClosed):
 		return ""

@@ -75,7 +75,7 @@ func TestEnding(t *testing.T) {
 		{io.ErrUnexpectedEOF, "fin"},
 		{fmt.Errorf("read: %w", io.EOF), "fin"},
 		{wrapped(syscall.ECONNRESET), "rst"},
-		{wrapped(syscall.EPIPE), "rst"},
+		{wrapped(syscall.EPIPE), "fin"},
 		{net.ErrClosed, ""},
 		{&net.OpError{Op: "read", Err: net.ErrClosed}, ""},
 		{wrapped(syscall.ETIMEDOUT), "timeout"},
