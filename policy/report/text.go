@@ -31,6 +31,9 @@ func (r *Report) Sentence() string {
 	from := "as seen from " + Escape(cmp.Or(r.Trial.Vantage, "an unknown vantage"))
 	switch r.Verdict {
 	case Clear:
+		if r.Trial.Ended.IsZero() { // it runs on, or was killed
+			return fmt.Sprintf("CLEAR SO FAR, and the trial has no end: no gap among the %s exercised, %s", n, from)
+		}
 		return fmt.Sprintf("CLEAR: no gap among the %s exercised, %s", n, from)
 	case Gaps:
 		var what []string
