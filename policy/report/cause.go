@@ -54,6 +54,9 @@ func order(a, b moment) int {
 	if d := a.begun.Sub(b.begun).Abs(); d >= time.Millisecond {
 		return a.begun.Compare(b.begun)
 	}
+	if a.ordinal != 0 && b.ordinal != 0 && a.ordinal != b.ordinal {
+		return cmp.Compare(a.ordinal, b.ordinal)
+	}
 	return cmp.Compare(a.seq, b.seq)
 }
 

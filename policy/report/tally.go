@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
@@ -28,10 +29,12 @@ func (e *evidence) add(seq uint64) {
 }
 
 // moment orders attempts: by when they began, and within a millisecond, which is
-// as fine as a duration is recorded, by their place in the ledger.
+// as fine as a duration is recorded, by the number in their ID, and then by their
+// place in the ledger.
 type moment struct {
-	begun time.Time
-	seq   uint64
+	begun   time.Time
+	ordinal uint64
+	seq     uint64
 }
 
 func (m moment) after(o moment) bool {
@@ -162,7 +165,19 @@ func (t *tally) telling() *failure {
 	return t.lastFail
 }
 
-func (s sight) moment() moment { return moment{s.begun, s.seq} }
+func (s sight) moment() moment { return moment{s.begun, ordinal(s.ID), s.seq} }
+
+// ordinal is the number at the end of a connection's ID, which proxies count up
+// as connections begin; 0 where there is none.
+func ordinal(id string) (n uint64) {
+	for _, c := range id[strings.LastIndexByte(id, '-')+1:] {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}
 
 func rank(c policy.Confidence) int {
 	return 1 + slices.Index([]policy.Confidence{policy.Guess, policy.Likely, policy.Certain}, c)
