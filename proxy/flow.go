@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // flow is one direction of a tunnel.
@@ -31,6 +33,9 @@ func (f *flow) run(first []byte) {
 	who, err := f.pass(first)
 	for err == nil {
 		who, err = f.next()
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return // the destination of this direction is gone: the other one reads how
 	}
 	how := ending(err)
 	f.tunnel.over(who, how)

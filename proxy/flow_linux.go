@@ -19,6 +19,7 @@ type mover struct {
 	pipe     *pipe
 	n        int
 	err      error
+	taken    int64 // octets read here
 }
 
 // next waits until the source has something, and moves that.
@@ -65,8 +66,33 @@ func (f *flow) take(fd uintptr) bool {
 	if f.n <= 0 {
 		buffers.Put(f.buf)
 	}
+	return f.settle(int(fd))
+}
+
+// settle counts what a read or splice took, and says whether there is something
+// to tell. Linux tells a socket's error once, and splice(2) may keep it: then a
+// reset looks like an end here.
+func (f *flow) settle(fd int) bool {
+	f.taken += int64(max(f.n, 0))
+	if f.n == 0 && f.err == nil && f.wasReset(fd) {
+		f.err = unix.ECONNRESET
+	}
 	return f.err != unix.EAGAIN
 }
+
+// wasReset says whether the source was reset and never ended before: its
+// connection is gone although our side has not ended it, and no FIN came. TCP
+// counts a FIN as one octet received (tcp_info, tcpi_bytes_received).
+func (f *flow) wasReset(fd int) bool {
+	if f.from != serverSide || f.tunnel.half.Load() {
+		return false // what net/http read of the client nobody counted
+	}
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == tcpClose && int64(info.Bytes_received) == f.tunnel.route.read+f.taken
+}
+
+// tcpClose is the state of a connection that is gone (include/net/tcp_states.h).
+const tcpClose = 7
 
 // suck splices from the source into the pipe.
 func (f *flow) suck(fd int) bool {
@@ -75,7 +101,7 @@ func (f *flow) suck(fd int) bool {
 		f.pipe.put()
 		f.pipe = nil
 	}
-	return f.err != unix.EAGAIN
+	return f.settle(fd)
 }
 
 // drain splices from the pipe to the destination until it is empty.

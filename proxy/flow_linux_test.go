@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
@@ -56,6 +57,43 @@ func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{1}).Read(b)
 	return b
+}
+
+// TestDestinationGoneInBulk: a destination that resets while the kernel moves bytes
+// leaves no pipe behind with what nobody took.
+func TestDestinationGoneInBulk(t *testing.T) {
+	r := newRig(t, nil)
+	port := site(t, func(s *net.TCPConn) {
+		s.Write([]byte("x"))
+		io.CopyN(io.Discard, s, 1<<20)
+		s.SetLinger(0)
+	})
+	round := func() {
+		c, _ := r.connect(host, port)
+		for b := noise(64 << 10); ; {
+			if _, err := c.Write(b); err != nil {
+				break
+			}
+		}
+		c.Close()
+	}
+	round()
+	r.one()
+	base := descriptorsOpen(t)
+	for range 20 {
+		round()
+	}
+	seen := r.closing(21)
+	settles(t, base, func() int { return descriptorsOpen(t) })
+	for range spare { // the pipes that were kept are empty
+		p := takePipe()
+		n, err := unix.Read(p.r, make([]byte, 1))
+		require.Equal(t, unix.EAGAIN, err, "%d octets", n)
+		p.close()
+	}
+	for _, o := range seen {
+		require.Equal(t, closeRST, o.Detail["close"], "%+v", o)
+	}
 }
 
 // descriptorsOpen counts descriptors, but the pipes that are kept for later.

@@ -19,9 +19,10 @@ import (
 // maxReplyHeader bounds what a parent may answer to CONNECT.
 const maxReplyHeader = 64 << 10
 
-// tunnelThrough asks the parent on c for a tunnel to target. pending are bytes
-// of the destination that came together with the answer.
-func (p *Proxy) tunnelThrough(c *net.TCPConn, parent *url.URL, target string, via []string) (pending []byte, v policy.Verdict, d detail) {
+// tunnelThrough asks the parent that way leads to for a tunnel to target, and
+// notes in way what was read for that. The zero Verdict: there is one.
+func (p *Proxy) tunnelThrough(way *route, target string, via []string) (policy.Verdict, detail) {
+	c := way.conn
 	c.SetDeadline(time.Now().Add(p.limits.ParentTimeout))
 	stop := context.AfterFunc(p.life, func() { c.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
@@ -30,11 +31,11 @@ func (p *Proxy) tunnelThrough(c *net.TCPConn, parent *url.URL, target string, vi
 		}
 	}()
 	req := "CONNECT " + target + " HTTP/1.1\r\nHost: " + target + "\r\nVia: " + strings.Join(append(slices.Clone(via), p.via()), ", ") + "\r\n"
-	if auth := basicAuth(parent); auth != "" {
+	if auth := basicAuth(way.parent); auth != "" {
 		req += "Proxy-Authorization: " + auth + "\r\n"
 	}
 	if _, err := c.Write([]byte(req + "\r\n")); err != nil {
-		return nil, replyVerdict(err), detail{"close": ending(err)}
+		return replyVerdict(err), detail{"close": ending(err)}
 	}
 	in := &limited{Conn: c, n: maxReplyHeader}
 	r := bufio.NewReaderSize(in, 4096)
@@ -43,14 +44,14 @@ func (p *Proxy) tunnelThrough(c *net.TCPConn, parent *url.URL, target string, vi
 		if in.err != nil {
 			err = in.err // what ended the stream, not what the half reply looks like
 		}
-		return nil, replyVerdict(err), detail{"close": ending(err)}
+		return replyVerdict(err), detail{"close": ending(err)}
 	}
 	if resp.StatusCode/100 == 2 {
-		pending, _ = r.Peek(r.Buffered())
-		return pending, policy.Verdict{}, nil
+		way.pending, _ = r.Peek(r.Buffered())
+		way.read = int64(maxReplyHeader - in.n)
+		return policy.Verdict{}, nil
 	}
-	v, d = parentVerdict(resp)
-	return nil, v, d
+	return parentVerdict(resp)
 }
 
 // replyVerdict judges a parent that gave no answer one can read.

@@ -17,6 +17,7 @@ type route struct {
 	conn    *net.TCPConn
 	parent  *url.URL // nil: direct
 	pending []byte   // what the destination sent together with the parent's answer
+	read    int64    // octets read from conn so far: the parent's answer and pending
 	suspect bool     // a private answer without a private link: a sinkhole, if nothing answers there
 }
 
@@ -132,9 +133,7 @@ func (p *Proxy) openParent(o *policy.Observation, parent *url.URL, aim aim) rout
 		return r
 	}
 	begun := time.Now()
-	var v policy.Verdict
-	var d detail
-	r.pending, v, d = p.tunnelThrough(r.conn, parent, policy.JoinPort(aim.name.String(), aim.port), aim.via)
+	v, d := p.tunnelThrough(&r, policy.JoinPort(aim.name.String(), aim.port), aim.via)
 	o.ConnectMS += time.Since(begun).Milliseconds()
 	if v.Outcome != "" {
 		r.conn.Close()
