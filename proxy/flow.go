@@ -7,17 +7,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/egressaudit/egressaudit/proxy/hello"
 )
 
 // flow is one direction of a tunnel.
 type flow struct {
-	tunnel *tunnel
-	src    *net.TCPConn
-	dst    *net.TCPConn
-	from   side
-	bytes  atomic.Int64
-	full   int // reads in a row that filled the buffer: bulk
-	mover      // what the system needs to move bytes
+	tunnel  *tunnel
+	src     *net.TCPConn
+	dst     *net.TCPConn
+	from    side
+	bytes   atomic.Int64
+	full    int           // reads in a row that filled the buffer: bulk
+	parting atomic.Uint32 // hello.AlertAtEnd of the last bytes
+	mover                 // what the system needs to move bytes
 }
 
 // buffers are taken only while there are bytes to move, so that a tunnel that
@@ -63,6 +66,7 @@ func (f *flow) pass(b []byte) (who side, err error) {
 	if !f.tunnel.decided.Load() {
 		f.tunnel.saw(f.from, b, now)
 	}
+	f.parting.Store(uint32(hello.AlertAtEnd(b)))
 	n, err := f.dst.Write(b)
 	f.bytes.Add(int64(n))
 	return f.from.other(), err

@@ -111,6 +111,7 @@ func (f *flow) drain() (side, error) {
 		f.writable = f.give
 	}
 	f.tunnel.touch()
+	f.parting.Store(0) // nobody looked
 	err := f.out.Write(f.writable)
 	if err == nil {
 		err = f.err

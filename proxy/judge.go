@@ -124,6 +124,9 @@ func (t *tunnel) conclude(o *policy.Observation) {
 func (t *tunnel) concludeAnswered(o *policy.Observation) {
 	o.Verdict = okVerdict
 	switch {
+	case t.ended == serverSide && t.how == closeRST && t.partedTLS():
+		// The destination had taken its leave: a system resets instead of ending where
+		// the client's own close_notify arrived unread.
 	case t.ended == serverSide && t.how != closeFIN && t.quiet <= recent:
 		o.Verdict = failed(policy.StageData, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain)
 		note(o, detail{"close": t.how, "idle_ms": t.quiet.Milliseconds()})
@@ -137,6 +140,12 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 		o.Error, o.By = policy.ConnectionTerminated, policy.BySelf
 		note(o, detail{"why": t.why, "idle_ms": t.idle().Milliseconds()})
 	}
+}
+
+// partedTLS says that the destination's last bytes were its close_notify.
+func (t *tunnel) partedTLS() bool {
+	v := max(t.shake.Version(), tls.VersionTLS12)
+	return t.isTLS() && t.down.parting.Load() == uint32(min(v, tls.VersionTLS13))
 }
 
 // blocked says whether a device's page came instead of the plain-HTTP origin, and

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -103,6 +105,44 @@ func TestClientLeavesABlackHole(t *testing.T) {
 	o := r.one()
 	require.Equal(t, policy.Abandoned, o.Outcome)
 	require.Equal(t, policy.StageHello, o.Stage)
+}
+
+// TestResetBehindCloseNotify: a destination that resets after its close_notify has
+// ended the session; so does squid, where the client's close_notify crosses its own.
+// Without one the same reset is a cut.
+func TestResetBehindCloseNotify(t *testing.T) {
+	known := httptest.NewTLSServer(nil)
+	known.Close()
+	certificates := known.TLS.Certificates
+	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+		for _, parts := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, close_notify %v", name, parts), func(t *testing.T) {
+				port := site(t, func(s *net.TCPConn) {
+					c := tls.Server(s, &tls.Config{Certificates: certificates, MaxVersion: version})
+					io.ReadFull(c, make([]byte, 4))
+					io.WriteString(c, "answer")
+					if parts {
+						c.CloseWrite()
+					}
+					s.SetLinger(0)
+					s.Close()
+				})
+				r := newRig(t, nil)
+				conn, _ := r.connect(host, port)
+				c := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true})
+				io.WriteString(c, "what")
+				io.Copy(io.Discard, c)
+				conn.Close()
+				o := r.one()
+				if parts {
+					require.Equal(t, okVerdict, o.Verdict, "%+v", o)
+					return
+				}
+				require.Equal(t, policy.ConnectionTerminated, o.Error, "%+v", o)
+				require.Equal(t, closeRST, o.Detail["close"])
+			})
+		}
+	}
 }
 
 // TestEnds: who ended first, and how, before and after the destination answered.

@@ -49,3 +49,38 @@ func AlertName(code uint8) string {
 	}
 	return "alert_" + strconv.Itoa(int(code))
 }
+
+// AlertAtEnd says in which version of TLS b, which one side of an established
+// session sent, ends with an alert record, its close_notify as far as one sees
+// without the keys: 0x0304, 0x0303 for that and the older ones, or 0 for none. A
+// sealed alert is known by its size: in TLS 1.3 by that of two octets of data.
+func AlertAtEnd(b []byte) (version uint16) {
+	for _, a := range &closeNotifies {
+		if len(b) < headerSize+a.size {
+			continue
+		}
+		r := b[len(b)-headerSize-a.size:]
+		if r[0] == a.typ && r[1] == 3 && r[3] == 0 && int(r[4]) == a.size {
+			return a.version
+		}
+	}
+	return 0
+}
+
+// closeNotifies are the record types and body sizes that an alert comes in (RFC
+// 8446 section 5.2, RFC 5246 section 6.2.3, RFC 7905).
+var closeNotifies = [...]struct {
+	typ     byte
+	size    int
+	version uint16
+}{
+	{recordData, alertSize + 1 + 16, 0x0304},
+	{recordData, alertSize + 1 + 8, 0x0304},                                         // CCM_8
+	{recordAlert, 8 + alertSize + 16, 0x0303},                                       // GCM, CCM
+	{recordAlert, 8 + alertSize + 8, 0x0303},                                        // CCM_8
+	{recordAlert, alertSize + 16, 0x0303},                                           // ChaCha20-Poly1305
+	{recordAlert, alertSize + 20, 0x0303},                                           // RC4
+	{recordAlert, alertSize, 0x0303},                                                // before ChangeCipherSpec
+	{recordAlert, 24, 0x0303}, {recordAlert, 32, 0x0303}, {recordAlert, 40, 0x0303}, // CBC
+	{recordAlert, 48, 0x0303}, {recordAlert, 64, 0x0303}, {recordAlert, 80, 0x0303},
+}
