@@ -2,12 +2,13 @@ package dnsaudit
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -22,20 +23,27 @@ var packets = sync.Pool{New: func() any { return new([dns.MaxMsgSize]byte) }}
 // exchange asks one server one question until it answers or ctx ends. A
 // truncated answer is fetched over TCP; where EDNS itself is what the server
 // does not understand, it is asked without (RFC 6891 section 6.2.2).
-func exchange(ctx context.Context, server netip.AddrPort, name string, kind uint16, edns bool) (answer, error) {
-	a, err := exchangeOnce(ctx, server, ask(name, kind, edns))
-	if err == nil && edns && (a.rcode == "FORMERR" || a.rcode == "NOTIMP" || a.rcode == "BADVERS") {
-		if plain, err := exchangeOnce(ctx, server, ask(name, kind, false)); err == nil {
+func exchange(ctx context.Context, server Upstream, roots *x509.CertPool, q question) (answer, error) {
+	a, err := exchangeOnce(ctx, server, roots, q)
+	if err == nil && q.edns && (a.rcode == "FORMERR" || a.rcode == "NOTIMP" || a.rcode == "BADVERS") {
+		if plain, err := exchangeOnce(ctx, server, roots, ask(q.name, q.kind, false)); err == nil {
 			return plain, nil
 		}
 	}
 	return a, err
 }
 
-func exchangeOnce(ctx context.Context, server netip.AddrPort, q question) (answer, error) {
-	a, err := over(ctx, "udp", server, q)
+func exchangeOnce(ctx context.Context, server Upstream, roots *x509.CertPool, q question) (answer, error) {
+	dialer := net.Dialer{KeepAlive: -1}
+	switch server.Transport {
+	case viaTCP:
+		return over(ctx, &dialer, viaTCP, server, q)
+	case viaTLS:
+		return over(ctx, &tls.Dialer{NetDialer: &dialer, Config: server.tlsConfig(roots)}, viaTCP, server, q)
+	}
+	a, err := over(ctx, &dialer, viaUDP, server, q)
 	if errors.Is(err, errTruncated) {
-		if a, err = over(ctx, "tcp", server, q); err != nil {
+		if a, err = over(ctx, &dialer, viaTCP, server, q); err != nil {
 			err = fmt.Errorf("truncated over UDP, then over TCP: %w", err)
 		}
 	}
@@ -45,9 +53,10 @@ func exchangeOnce(ctx context.Context, server netip.AddrPort, q question) (answe
 // over asks over one socket of its own. The socket is connected: the kernel
 // chooses a random source port, drops what does not come from the server, and
 // hands on the ICMP error of a closed port.
-func over(ctx context.Context, network string, server netip.AddrPort, q question) (answer, error) {
-	dialer := net.Dialer{KeepAlive: -1}
-	conn, err := dialer.DialContext(ctx, network, server.String())
+func over(ctx context.Context, dialer interface {
+	DialContext(context.Context, string, string) (net.Conn, error)
+}, network string, server Upstream, q question) (answer, error) {
+	conn, err := dialer.DialContext(ctx, network, server.Addr.String())
 	if err != nil {
 		return answer{}, reason(ctx, err)
 	}
@@ -65,7 +74,7 @@ func over(ctx context.Context, network string, server netip.AddrPort, q question
 func talk(conn net.Conn, network string, q question) (answer, error) {
 	buf := packets.Get().(*[dns.MaxMsgSize]byte)
 	defer packets.Put(buf)
-	if network == "tcp" {
+	if network == viaTCP {
 		return talkTCP(conn, buf[:], q)
 	}
 	pkt, err := q.pack()

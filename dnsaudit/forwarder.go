@@ -28,6 +28,9 @@ type ForwarderConfig struct {
 	// Sink takes one observation for each question, from several goroutines at
 	// once.
 	Sink policy.Sink
+	// Canary is the name whose questions are the trial's own: they are refused, and
+	// recorded as such.
+	Canary policy.Name
 	// Clients may ask; nil: loopback. All others get no answer.
 	Clients []netip.Prefix
 	// Allowed addresses are not taken for a sinkhole.
@@ -129,11 +132,10 @@ func NewForwarder(c ForwarderConfig) (*Forwarder, error) {
 
 func (f *Forwarder) addUpstreams() error {
 	for _, u := range f.config.Upstreams {
-		at, err := usable(u.Addr)
-		if !u.Addr.IsValid() || err != nil || !slices.Contains([]string{"", viaUDP, viaTCP, viaTLS}, u.Transport) {
-			return fmt.Errorf("resolver %q: not an address and port of a server, and how to ask it", u)
+		u, err := u.check()
+		if err != nil {
+			return err
 		}
-		u.Addr = at
 		f.upstreams = append(f.upstreams, newUpstream(u, f.timeout, f.config.Roots, f.counts))
 	}
 	for _, via := range []string{viaUDP, viaTCP} {

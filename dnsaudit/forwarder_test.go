@@ -368,3 +368,17 @@ func TestNewForwarder(t *testing.T) {
 		require.ErrorContains(t, err, why)
 	}
 }
+
+// The canary is refused without asking anybody, and is no client's question.
+func TestCanary(t *testing.T) {
+	d := forward(t, ForwarderConfig{Canary: policy.MustName("c.canary.egressaudit.invalid")}, server(t, func(dns.ResponseWriter, *dns.Msg) {
+		t.Error("the canary was passed on")
+	}))
+	for _, network := range []string{"udp", "tcp"} {
+		require.Equal(t, dns.RcodeRefused, d.exchange(t, network, asking("C.canary.egressaudit.invalid.", dns.TypeA)).Rcode)
+		o := d.next(t)
+		require.Equal(t, policy.OriginCanary, o.Origin)
+		require.Equal(t, policy.Denied, o.Outcome)
+		require.Empty(t, o.Error)
+	}
+}

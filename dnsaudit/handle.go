@@ -47,7 +47,11 @@ func (f *Forwarder) handle(q *query, to answerer, done func()) {
 	}
 	if why, rcode := f.denies(q); why != "" {
 		f.counts.denied.Add(1)
-		end(denial(q, why, rcode), q.short(rcode, false))
+		o := denial(q, why, rcode)
+		if why == whyCanary {
+			o.Origin = policy.OriginCanary
+		}
+		end(o, q.short(rcode, false))
 		return
 	}
 	f.resolve(q, func(r result) { end(f.observe(q, r)) })
@@ -57,6 +61,8 @@ func (f *Forwarder) handle(q *query, to answerer, done func()) {
 // code.
 func (f *Forwarder) denies(q *query) (why string, rcode int) {
 	switch {
+	case !f.config.Canary.IsZero() && q.name == f.config.Canary.String():
+		return whyCanary, dns.RcodeRefused
 	case f.waiting.Load() > maxQuestions:
 		return whyFull, dns.RcodeServerFailure
 	case f.rate != nil && !f.rate.allow(q.client.Addr(), q.begun):

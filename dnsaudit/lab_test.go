@@ -116,7 +116,7 @@ func one(addr string) script { return zone([]string{"a.example. 60 A " + addr}, 
 // resolver asks servers, on a host with an IPv4 route alone and no hosts file.
 func resolver(t testing.TB, timeout time.Duration, servers ...netip.AddrPort) *Resolver {
 	t.Helper()
-	r, err := New(Config{Servers: servers, Hosts: filepath.Join(t.TempDir(), "none"), Timeout: timeout})
+	r, err := New(Config{Servers: overUDP(servers...), Hosts: filepath.Join(t.TempDir(), "none"), Timeout: timeout})
 	require.NoError(t, err)
 	r.routes = fixedRoutes(true, false)
 	return r

@@ -22,6 +22,7 @@ const (
 	whyFull     = "too many questions at once"
 	whyRate     = "more questions a second than one client may ask"
 	whyTransfer = "zone transfers are not passed on"
+	whyCanary   = "a sign of life that we gave ourselves"
 )
 
 func (q *query) observation() *policy.Observation {
@@ -42,7 +43,7 @@ func tell(o *policy.Observation, key string, fact any) {
 func denial(q *query, why string, rcode int) *policy.Observation {
 	o := q.observation()
 	o.Verdict = policy.Verdict{Outcome: policy.Denied, By: policy.BySelf, Confidence: policy.Certain}
-	if why != whyTransfer {
+	if why == whyFull || why == whyRate {
 		o.Error = policy.ConnectionLimitReached
 	}
 	o.RCode = rcodeName(rcode)

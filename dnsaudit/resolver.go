@@ -2,6 +2,7 @@ package dnsaudit
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -24,8 +25,9 @@ const (
 
 // Config says whom a Resolver asks. The zero Config is the system's.
 type Config struct {
-	// Servers are asked in this order; nil: those of ResolvConf.
-	Servers []netip.AddrPort
+	// Servers are asked in this order; nil: those of ResolvConf. Of several with
+	// one address and port the first counts.
+	Servers []Upstream
 	// Hosts is the hosts(5) file; "": /etc/hosts, or where Windows has it. A
 	// file that does not exist is an empty one.
 	Hosts string
@@ -35,6 +37,9 @@ type Config struct {
 	ResolvConf string
 	// Timeout is for a whole look-up, every server and retry included; 0: 5s.
 	Timeout time.Duration
+	// Roots are whom the certificates of "tls" servers must come from; nil: the
+	// system's.
+	Roots *x509.CertPool
 }
 
 // Resolver looks names up in the hosts file, and then asks name servers. It is
@@ -42,6 +47,8 @@ type Config struct {
 // that the hosts file does not answer asks the network again.
 type Resolver struct {
 	servers []netip.AddrPort
+	asking  map[netip.AddrPort]Upstream
+	roots   *x509.CertPool
 	hosts   *hosts
 	timeout time.Duration
 	routes  *routes
@@ -50,32 +57,36 @@ type Resolver struct {
 // New makes a Resolver. It asks nobody yet. The error is ErrNoServers where
 // no server is known; else it tells what of c cannot be used.
 func New(c Config) (*Resolver, error) {
-	servers := slices.Clone(c.Servers)
-	if c.Servers == nil {
+	r := &Resolver{asking: map[netip.AddrPort]Upstream{}, roots: c.Roots, routes: &routes{now: time.Now, probe: routed}}
+	servers := c.Servers
+	if servers == nil {
 		var err error
-		if servers, err = readResolvConf(c.ResolvConf); err != nil {
+		if servers, err = SystemServers(c.ResolvConf); err != nil {
 			return nil, err
 		}
 	}
-	for i, s := range servers {
-		var err error
-		if servers[i], err = usable(s); !s.IsValid() || err != nil {
-			return nil, fmt.Errorf("resolver %q: not an address and port of a server", s)
+	for _, u := range servers {
+		u, err := u.check()
+		if err != nil {
+			return nil, err
+		}
+		if _, again := r.asking[u.Addr]; !again {
+			r.asking[u.Addr] = u
+			r.servers = append(r.servers, u.Addr)
 		}
 	}
 	switch {
-	case len(servers) == 0:
+	case len(r.servers) == 0:
 		return nil, ErrNoServers
 	case c.Timeout < 0:
 		return nil, fmt.Errorf("DNS timeout %v: less than nothing", c.Timeout)
 	case c.Timeout == 0:
 		c.Timeout = defaultTimeout
 	}
-	h, err := openHosts(c.Hosts)
-	if err != nil {
-		return nil, err
-	}
-	return &Resolver{servers, h, c.Timeout, &routes{now: time.Now, probe: routed}}, nil
+	r.timeout = c.Timeout
+	var err error
+	r.hosts, err = openHosts(c.Hosts)
+	return r, err
 }
 
 // Servers are the name servers asked, in their order. The slice is the
@@ -189,7 +200,7 @@ func (r *Resolver) ask(ctx context.Context, name string, kind uint16) family {
 	}
 	w.patience = min(maxPatience, r.timeout/time.Duration(w.rounds*len(r.servers)))
 	w.ask = func(ctx context.Context, server netip.AddrPort, edns bool) (answer, error) {
-		return exchange(ctx, server, name, kind, edns)
+		return exchange(ctx, r.asking[server], r.roots, ask(name, kind, edns))
 	}
 	return w.run(ctx)
 }

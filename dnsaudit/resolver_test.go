@@ -2,8 +2,10 @@ package dnsaudit
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -346,4 +348,30 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	require.Zero(t, wrong.Load())
+}
+
+// A server may be asked over TCP alone, or over TLS; a certificate of somebody
+// else is a failure, and told.
+func TestResolveOverStreams(t *testing.T) {
+	look := func(roots *x509.CertPool, u Upstream) policy.Resolution {
+		r, err := New(Config{Servers: []Upstream{u}, Roots: roots, Hosts: filepath.Join(t.TempDir(), "none"), Timeout: 5 * time.Second})
+		require.NoError(t, err)
+		r.routes = fixedRoutes(true, false)
+		return resolve(t, r)
+	}
+	at := server(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		if w.RemoteAddr().Network() == "udp" {
+			t.Error("asked over UDP")
+		}
+		one("192.0.2.1")(w, q)
+	})
+	require.Equal(t, addrs("192.0.2.1"), look(nil, Upstream{Addr: at, Transport: "tcp"}).Addrs)
+
+	at, roots, _ := secure(t, one("192.0.2.2"))
+	u := Upstream{Addr: at, Transport: "tls", ServerName: "dns.example"}
+	require.Equal(t, addrs("192.0.2.2"), look(roots, u).Addrs)
+	u.ServerName = "other.example"
+	got := look(roots, u)
+	require.Empty(t, got.Addrs)
+	require.Contains(t, got.Detail, "not other.example")
 }

@@ -21,25 +21,6 @@ const maxConf = 3
 // known: none configured and none in resolv.conf, or no such file.
 var ErrNoServers = errors.New("no name server is known (name one with --resolver ADDR[:PORT])")
 
-// ParseServers reads "ADDR[:PORT][,ADDR[:PORT]]...", the value of --resolver,
-// in the order given and without repetitions. The port is 53 unless given; an
-// IPv6 address with a port stands in brackets, and may carry a zone. Names are
-// refused, since there is nobody yet to look them up; so are port 0 and
-// addresses that no server can have.
-func ParseServers(list string) ([]netip.AddrPort, error) {
-	var servers []netip.AddrPort
-	for part := range strings.SplitSeq(list, ",") {
-		s, err := parseServer(strings.TrimSpace(part), dnsPort)
-		if err != nil {
-			return nil, fmt.Errorf("resolver %q: %w", part, err)
-		}
-		if !slices.Contains(servers, s) {
-			servers = append(servers, s)
-		}
-	}
-	return servers, nil
-}
-
 // parseServer reads "ADDR[:PORT]".
 func parseServer(s string, port uint16) (netip.AddrPort, error) {
 	host, bracketed := strings.CutPrefix(s, "[")
@@ -72,8 +53,6 @@ func serverHint(s string) string {
 	switch {
 	case s == "":
 		return "an address is missing"
-	case strings.Contains(s, "://"):
-		return "write ADDR[:PORT], without a scheme"
 	case strings.Contains(s, "]") || strings.Count(s, ":") > 1:
 		return "not an IPv6 address (with a port it stands in brackets: [2001:db8::1]:53)"
 	case strings.Trim(s, "0123456789.:") == "":
@@ -82,9 +61,9 @@ func serverHint(s string) string {
 	return "a name server is given by its address, not by a name (192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53)"
 }
 
-// readResolvConf returns the first name servers of a resolv.conf(5). A file
-// that is missing or names none is ErrNoServers.
-func readResolvConf(file string) ([]netip.AddrPort, error) {
+// SystemServers are the first name servers of a resolv.conf(5), "" being the
+// system's. A file that is missing or names none is ErrNoServers.
+func SystemServers(file string) ([]Upstream, error) {
 	if file == "" {
 		if runtime.GOOS == "windows" {
 			return nil, fmt.Errorf("%w: Windows has no resolv.conf", ErrNoServers)
@@ -106,8 +85,8 @@ func readResolvConf(file string) ([]netip.AddrPort, error) {
 }
 
 // confServers skips lines it cannot read, as the C library does.
-func confServers(text []byte) []netip.AddrPort {
-	var servers []netip.AddrPort
+func confServers(text []byte) []Upstream {
+	var servers []Upstream
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for lines.Scan() && len(servers) < maxConf {
 		words := strings.Fields(lines.Text())
@@ -118,7 +97,7 @@ func confServers(text []byte) []netip.AddrPort {
 		if err != nil {
 			continue
 		}
-		s, err := usable(netip.AddrPortFrom(a, dnsPort))
+		s, err := Upstream{Addr: netip.AddrPortFrom(a, dnsPort)}.check()
 		if err == nil && !slices.Contains(servers, s) {
 			servers = append(servers, s)
 		}

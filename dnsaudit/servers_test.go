@@ -18,7 +18,16 @@ func ports(list ...string) []netip.AddrPort {
 	return ps
 }
 
-func TestParseServers(t *testing.T) {
+// overUDP are servers asked over UDP, as those of resolv.conf are.
+func overUDP(list ...netip.AddrPort) []Upstream {
+	us := []Upstream{}
+	for _, at := range list {
+		us = append(us, Upstream{Addr: at, Transport: "udp"})
+	}
+	return us
+}
+
+func TestParsePlainServers(t *testing.T) {
 	tests := []struct {
 		list string
 		want []netip.AddrPort
@@ -33,7 +42,7 @@ func TestParseServers(t *testing.T) {
 		{"192.0.2.1,", nil, `resolver "": an address is missing`},
 		{"dns.example", nil, `resolver "dns.example": a name server is given by its address, not by a name (192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53)`},
 		{"dns.example:53", nil, "not by a name"},
-		{"tls://192.0.2.1:853#dns.example", nil, "without a scheme"},
+		{"ldap://192.0.2.1", nil, "udp://, tcp:// or tls://"},
 		{"192.0.2.1:0", nil, "port 0"},
 		{"192.0.2.1:65536", nil, "from 1 to 65535"},
 		{"192.0.2.256", nil, "not an IPv4 address"},
@@ -45,24 +54,25 @@ func TestParseServers(t *testing.T) {
 		{"[ff02::fb]:5353", nil, "not the address of one server"},
 	}
 	for _, tt := range tests {
-		got, err := ParseServers(tt.list)
+		got, err := ParseUpstreams(tt.list)
 		if tt.err != "" {
 			require.ErrorContains(t, err, tt.err, tt.list)
 			continue
 		}
 		require.NoError(t, err, tt.list)
-		require.Equal(t, tt.want, got, tt.list)
+		require.Equal(t, overUDP(tt.want...), got, tt.list)
 	}
 }
 
-func FuzzParseServers(f *testing.F) {
+func FuzzParseUpstreams(f *testing.F) {
 	f.Add("192.0.2.1:5353,[2001:db8::1%a]:53,::1")
 	f.Add("[[::1]]:0,")
+	f.Add("tls://192.0.2.1:853#dns.example,tcp://[::1]")
 	f.Fuzz(func(t *testing.T, list string) {
-		servers, err := ParseServers(list)
+		servers, err := ParseUpstreams(list)
 		require.Equal(t, err == nil, len(servers) > 0)
 		for _, s := range servers {
-			require.True(t, s.IsValid() && s.Port() != 0 && !s.Addr().Is4In6())
+			require.True(t, s.Addr.IsValid() && s.Addr.Port() != 0 && !s.Addr.Addr().Is4In6())
 		}
 	})
 }
@@ -92,18 +102,18 @@ func TestResolvConf(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	given := ports("[::ffff:192.0.2.1]:53")
+	given := overUDP(ports("[::ffff:192.0.2.1]:53", "192.0.2.1:53")...)
 	r, err := New(Config{Servers: given})
 	require.NoError(t, err)
 	require.Equal(t, ports("192.0.2.1:53"), r.Servers())
-	require.Equal(t, ports("[::ffff:192.0.2.1]:53"), given, "the caller's slice is left alone")
+	require.Equal(t, overUDP(ports("[::ffff:192.0.2.1]:53", "192.0.2.1:53")...), given, "the caller's slice is left alone")
 	r.Servers()[0] = netip.AddrPort{}
 	require.Equal(t, ports("192.0.2.1:53"), r.Servers())
 	require.Equal(t, 5*time.Second, r.timeout)
 
-	_, err = New(Config{Servers: []netip.AddrPort{}})
+	_, err = New(Config{Servers: []Upstream{}})
 	require.ErrorIs(t, err, ErrNoServers)
-	_, err = New(Config{Servers: []netip.AddrPort{{}}})
+	_, err = New(Config{Servers: []Upstream{{}}})
 	require.ErrorContains(t, err, "not an address and port of a server")
 	_, err = New(Config{Servers: given, Timeout: -1})
 	require.ErrorContains(t, err, "less than nothing")

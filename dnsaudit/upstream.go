@@ -1,6 +1,7 @@
 package dnsaudit
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -16,7 +17,7 @@ import (
 
 const tlsPort = 853
 
-// Upstream is a recursive server that a Forwarder asks. The zero Transport is
+// Upstream is a recursive server that is asked. The zero Transport is
 // "udp".
 type Upstream struct {
 	Addr netip.AddrPort
@@ -40,11 +41,24 @@ func (u Upstream) String() string {
 	return u.Addr.String()
 }
 
-// ParseUpstreams reads a list as ParseServers does, in which a server may have a
-// scheme: "192.0.2.1,udp://192.0.2.1:53,tcp://[2001:db8::1],tls://192.0.2.2:853#dns.example".
-// The port of tls is 853 unless given; the name behind # is the one that the
-// server's certificate must have, its address unless given. Order is kept, and
-// repetitions are not.
+// check is u with its address in normal form, and its transport named.
+func (u Upstream) check() (Upstream, error) {
+	at, err := usable(u.Addr)
+	if !u.Addr.IsValid() || err != nil || !slices.Contains([]string{"", viaUDP, viaTCP, viaTLS}, u.Transport) {
+		return u, fmt.Errorf("resolver %q: not an address and port of a server, and how to ask it", u)
+	}
+	u.Addr, u.Transport = at, cmp.Or(u.Transport, viaUDP)
+	return u, nil
+}
+
+// ParseUpstreams reads "SERVER[,SERVER]...", the value of --resolver, in the order
+// given and without repetitions. A server is ADDR[:PORT], and may have a scheme:
+// "192.0.2.1,udp://192.0.2.1:53,tcp://[2001:db8::1],tls://192.0.2.2:853#dns.example".
+// The port is 53 unless given, 853 for tls; an IPv6 address with a port stands in
+// brackets, and may carry a zone. The name behind # is the one that the server's
+// certificate must have, its address unless given. Names of servers are refused,
+// since there is nobody yet to look them up; so are port 0 and addresses that no
+// server can have.
 func ParseUpstreams(list string) ([]Upstream, error) {
 	var all []Upstream
 	for part := range strings.SplitSeq(list, ",") {
@@ -109,24 +123,25 @@ type upstream struct {
 }
 
 func newUpstream(u Upstream, timeout time.Duration, roots *x509.CertPool, counts *counters) *upstream {
-	if u.Transport == "" {
-		u.Transport = viaUDP
-	}
 	up := &upstream{Upstream: u, text: u.String()}
 	up.streams = &streams{to: up, timeout: timeout, counts: counts}
 	switch u.Transport {
 	case viaUDP:
 		up.sockets = &sockets{to: u.Addr, counts: counts}
 	case viaTLS:
-		up.streams.tls = &tls.Config{
-			ServerName: u.ServerName, RootCAs: roots, MinVersion: tls.VersionTLS12,
-			NextProtos: []string{"dot"}, ClientSessionCache: tls.NewLRUClientSessionCache(0),
-		}
-		if u.ServerName == "" {
-			up.streams.tls.ServerName = u.Addr.Addr().WithZone("").String()
-		}
+		up.streams.tls = u.tlsConfig(roots)
+		up.streams.tls.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
 	return up
+}
+
+// tlsConfig is how a "tls" server is spoken to.
+func (u Upstream) tlsConfig(roots *x509.CertPool) *tls.Config {
+	c := &tls.Config{ServerName: u.ServerName, RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"}}
+	if u.ServerName == "" {
+		c.ServerName = u.Addr.Addr().WithZone("").String()
+	}
+	return c
 }
 
 func (u *upstream) healthy() bool { return u.failures.Load() < unhealthyAfter }

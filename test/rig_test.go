@@ -56,7 +56,7 @@ func newRig(t *testing.T, o options) *rig {
 	t.Cleanup(w.Close)
 	r := &rig{t: t, world: w}
 	r.news = sync.NewCond(&r.mu)
-	resolver, err := dnsaudit.New(dnsaudit.Config{Servers: []netip.AddrPort{w.DNS()}, Hosts: "/dev/null", Timeout: time.Second})
+	resolver, err := dnsaudit.New(dnsaudit.Config{Servers: []dnsaudit.Upstream{{Addr: w.DNS()}}, Hosts: "/dev/null", Timeout: time.Second})
 	require.NoError(t, err)
 	c := proxy.Config{
 		Index: index(t, o.listed, o.needs, w), Resolve: resolver.Resolve, Sink: r.take,

@@ -136,14 +136,14 @@ func (p *path) config(env environ) (c proxy.Config, up upstream, err error) {
 }
 
 // localServer is whom resolv.conf(5) asks where it names no server.
-var localServer = netip.MustParseAddrPort("127.0.0.1:53")
+var localServer = dnsaudit.Upstream{Addr: netip.MustParseAddrPort("127.0.0.1:53")}
 
 // resolve asks --resolver, or the system's servers. That none is known does no
 // harm behind a parent, which looks names up itself: only the look-ups of what
 // goes around it fail.
 func (p *path) resolve(behindParent bool, c dnsaudit.Config) (*dnsaudit.Resolver, error) {
 	if p.resolver != "" {
-		servers, err := dnsaudit.ParseServers(p.resolver)
+		servers, err := dnsaudit.ParseUpstreams(p.resolver)
 		if err != nil {
 			return nil, fmt.Errorf("--resolver: %w", err)
 		}
@@ -151,7 +151,7 @@ func (p *path) resolve(behindParent bool, c dnsaudit.Config) (*dnsaudit.Resolver
 	}
 	r, err := dnsaudit.New(c)
 	if errors.Is(err, dnsaudit.ErrNoServers) && behindParent {
-		c.Servers = []netip.AddrPort{localServer}
+		c.Servers = []dnsaudit.Upstream{localServer}
 		return dnsaudit.New(c)
 	}
 	return r, err
