@@ -77,6 +77,9 @@ func every() *tape {
 	t.conn("azgnrelay-eastus-l1.servicebus.windows.net", closes("7"), ok, w, detail("issuer", "CN=Contoso Inspection CA"), lasted(20_000_000_000))
 	patternsOf(t, w)
 	t.sing().conn(canaryName, denied(policy.HTTPRequestDenied), origin(policy.OriginCanary), via("redirect"))
+	for range 2 {
+		t.query(canaryName, denied(""), origin(policy.OriginCanary))
+	}
 	status := 1
 	return t.halt(func(r *policy.Record) { r.ChildStatus = &status })
 }

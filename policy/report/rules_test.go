@@ -249,6 +249,9 @@ var rules = []struct {
 	{why: "no canary through the second listener", tape: started().conn("quay.io", ok).stop(),
 		catalog: small, opt: Options{Files: []string{"two-listeners"}}, status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "still running or killed: a blind spot, no doubt", tape: started().conn("quay.io", ok), status: "quay.io:used", verdict: Clear},
+	{why: "no canary through the name server", tape: heard(0).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "the name server's canary only at the start", tape: heard(1).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "the name server's canary at both ends", tape: heard(2).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: Clear},
 	{why: "killed and started again, both with canaries", tape: started().conn("quay.io", ok).restart().sing().conn("jobs.example.org", ok).stop(), status: "quay.io:used jobs.example.org:used", verdict: Clear},
 	{why: "started again, and the first had no canary", tape: quiet().conn("quay.io", ok).restart().sing().stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "a kind of record that we do not know", tape: started().conn("quay.io", ok).add(&policy.Record{Kind: "secret"}).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
@@ -262,4 +265,15 @@ var rules = []struct {
 }
 
 // restart is a start on the same file.
+// heard is a started trial with a name server, through which the canary was asked
+// for some times.
+func heard(times int) *tape {
+	t := started()
+	t.records[0].Listeners = append(t.records[0].Listeners, "dns 127.0.0.1:53/udp")
+	for range times {
+		t.query(canaryName, denied(""), origin(policy.OriginCanary))
+	}
+	return t
+}
+
 func (t *tape) restart() *tape { return t.add(quiet().records[0]) }

@@ -44,7 +44,7 @@ type session struct {
 	parent    string
 	canary    string
 	listeners map[string]int // kind → how many
-	canaries  map[string]int // kind → connections seen
+	canaries  map[string]int // kind → connections and questions seen
 }
 
 // common takes from a record what all kinds have.
@@ -147,8 +147,12 @@ func (t *trial) canary(s sight) bool {
 	if s.Origin != policy.OriginCanary && (!ours || s.Outcome == policy.OK) {
 		return false
 	}
-	if c := &t.session; s.kind != policy.KindQuery && c.running && c.canary != "" && said(s, c.canary) {
-		c.canaries[carries(s.Listener)]++
+	kind := carries(s.Listener)
+	if s.kind == policy.KindQuery {
+		kind = carries("dns")
+	}
+	if c := &t.session; c.running && c.canary != "" && said(s, c.canary) {
+		c.canaries[kind]++
 	}
 	return true
 }
@@ -204,13 +208,13 @@ func listenerKind(l string) string {
 }
 
 // carries is the socket that a listener's connections come through: CONNECT and
-// absolute-form arrive at the same one. It is "" for listeners that carry no
-// connections to destinations.
+// absolute-form arrive at the same one. It is "" for listeners that carry nothing
+// to destinations.
 func carries(kind string) string {
 	switch kind {
 	case "connect", "http", "proxy":
 		return "proxy"
-	case "redirect", "tproxy":
+	case "redirect", "tproxy", "dns":
 		return kind
 	}
 	return ""
