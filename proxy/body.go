@@ -203,7 +203,8 @@ func (p *Proxy) strangeRedirect(location, asked string) (string, bool) {
 
 // lists says whether a catalog has the host, for the web's ports.
 func (p *Proxy) lists(n policy.Name) bool {
-	return len(p.index.Match(nil, n, 443))+len(p.index.Match(nil, n, 80)) > 0
+	x := p.index.Load()
+	return len(x.Match(nil, n, 443))+len(x.Match(nil, n, 80)) > 0
 }
 
 // marks are the names by which filtering devices give themselves away. Via and

@@ -23,6 +23,10 @@ type Config struct {
 	Enforce bool
 	// Resolve looks a host name up. It is called by many goroutines at once.
 	Resolve func(context.Context, policy.Name) policy.Resolution
+	// Names are the names that DNS gave an address for lately, the latest first: they
+	// tell what a client meant by a bare address, and never allow anything. nil:
+	// nothing is known of any.
+	Names func(netip.Addr) []string
 	// Parent says through which proxy a destination is reached, nil for none
 	// (the shape of httpproxy.Config.ProxyFunc). A nil func: never through one.
 	Parent func(*url.URL) (*url.URL, error)
@@ -32,6 +36,9 @@ type Config struct {
 	Clients []netip.Prefix
 	// Allowed addresses are neither guarded nor taken for a sinkhole.
 	Allowed []netip.Prefix
+	// Own are listeners of the program beside those that Serve is given: nobody is
+	// led there.
+	Own []netip.AddrPort
 	// PrivateAllowed lifts the guard from private and shared ranges, for clients
 	// that could go there anyway.
 	PrivateAllowed bool

@@ -181,11 +181,7 @@ func (p *Proxy) asked(o *policy.Observation, target string) (n policy.Name, list
 		return n, false, err
 	}
 	o.Asked = n.String()
-	from := policy.FromAsked
-	if _, ok := n.Addr(); ok {
-		from = policy.FromAddress
-	}
-	return n, p.name(o, n, from), nil
+	return n, p.meant(o, n), nil
 }
 
 func addrOf(a net.Addr) netip.AddrPort {

@@ -264,7 +264,7 @@ func (t *tunnel) sensitive() bool {
 	if err != nil {
 		return false
 	}
-	for _, e := range t.p.index.Best(nil, n, t.o.Port) {
+	for _, e := range t.p.index.Load().Best(nil, n, t.o.Port) {
 		if e.Requirement.Wants(policy.NeedNoTLSInspection) {
 			return true
 		}

@@ -24,9 +24,10 @@ import (
 // Proxy is a forward proxy. It is made by New; its methods may be called by
 // several goroutines at once.
 type Proxy struct {
-	index   *policy.Index
+	index   atomic.Pointer[policy.Index]
 	enforce bool
 	resolve func(context.Context, policy.Name) policy.Resolution
+	names   func(netip.Addr) []string
 	parent  func(*url.URL) (*url.URL, error)
 	sink    policy.Sink
 	clients []netip.Prefix
@@ -59,7 +60,7 @@ type Proxy struct {
 // New makes a Proxy; c's zero fields have their documented defaults.
 func New(c Config) *Proxy {
 	p := &Proxy{
-		index: c.Index, enforce: c.Enforce, resolve: c.Resolve, parent: c.Parent, sink: c.Sink,
+		enforce: c.Enforce, resolve: c.Resolve, names: c.Names, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
 		guard:    guard{allowed: c.Allowed, privateAllowed: c.PrivateAllowed},
 		limits:   c.Limits.or(DefaultLimits(1024)),
@@ -67,8 +68,15 @@ func New(c Config) *Proxy {
 		tunnels:  map[*tunnel]struct{}{},
 		byClient: map[netip.Addr]int{},
 	}
+	p.index.Store(c.Index)
+	for _, a := range c.Own {
+		p.guard.listen(a)
+	}
 	if p.clients == nil {
 		p.clients = loopbackRanges
+	}
+	if p.names == nil {
+		p.names = func(netip.Addr) []string { return nil }
 	}
 	p.life, p.cutAll = context.WithCancel(context.Background())
 	p.prober = newProber(p, c.Probe, c.Roots)
@@ -77,6 +85,10 @@ func New(c Config) *Proxy {
 	p.server = p.newServer()
 	return p
 }
+
+// List replaces what is listed: connections that begin from now on are judged by
+// index.
+func (p *Proxy) List(index *policy.Index) { p.index.Store(index) }
 
 // Serve accepts on l, which it closes at the end, until Shutdown; then it
 // returns nil. It may be called for several listeners. Clients beyond the first
@@ -221,13 +233,36 @@ func (p *Proxy) begin(kind policy.Kind, listener string, client netip.AddrPort) 
 func (p *Proxy) name(o *policy.Observation, n policy.Name, from policy.NameFrom) (listed bool) {
 	o.Name, o.NameFrom = n.String(), from
 	var room [8]*policy.Endpoint
-	found := p.index.Best(room[:0], n, o.Port)
+	found := p.index.Load().Best(room[:0], n, o.Port)
 	o.Matches = nil
 	for _, e := range found {
 		o.Matches = append(o.Matches, e.Match())
 	}
 	listed = len(found) > 0
 	o.WouldDeny = !listed && !p.enforce
+	return listed
+}
+
+// meant judges what a client asked for. A bare address goes by the name that DNS
+// gave it for, which tells and allows nothing: listed is the address's own.
+func (p *Proxy) meant(o *policy.Observation, n policy.Name) (listed bool) {
+	addr, bare := n.Addr()
+	if !bare {
+		return p.name(o, n, policy.FromAsked)
+	}
+	listed = p.name(o, n, policy.FromAddress)
+	names := p.names(addr)
+	if len(names) == 0 {
+		return listed
+	}
+	if o.Resolved = names[0]; len(names) > 1 {
+		note(o, detail{"resolved_also": names[1:]})
+	}
+	if r, err := policy.ParseName(o.Resolved); err == nil {
+		would := o.WouldDeny
+		p.name(o, r, policy.FromDNS)
+		o.WouldDeny = would
+	}
 	return listed
 }
 

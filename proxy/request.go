@@ -104,8 +104,7 @@ func (p *Proxy) roundTrip(r *http.Request) *http.Response {
 	d := r.Context().Value(doorKey{}).(*door)
 	x := &request{p: p, door: d, o: p.begin(policy.KindRequest, "http", addrOf(d.RemoteAddr())), leave: func() {}}
 	x.o.Protocol, x.o.SNIState, x.o.Method = "http", policy.SNINotTLS, printable(r.Method)
-	name, err := p.askedURL(&x.o, r.URL)
-	listed := err == nil && len(x.o.Matches) > 0
+	name, listed, err := p.askedURL(&x.o, r.URL)
 	if err == nil && name.Within(canaryDomain) {
 		x.o.Origin = policy.OriginCanary
 	}
@@ -128,18 +127,19 @@ func (p *Proxy) roundTrip(r *http.Request) *http.Response {
 	return x.forward(r)
 }
 
-// askedURL reads the target of an absolute-form request into o.
-func (p *Proxy) askedURL(o *policy.Observation, u *url.URL) (policy.Name, error) {
+// askedURL reads the target of an absolute-form request into o; listed says
+// whether a catalog has it.
+func (p *Proxy) askedURL(o *policy.Observation, u *url.URL) (n policy.Name, listed bool, err error) {
 	port := u.Port()
 	if port == "" {
 		port = "80"
 	}
 	o.Asked, o.Host = printable(u.Hostname()), printable(u.Host)
 	if u.Scheme != "http" {
-		return policy.Name{}, fmt.Errorf("%q is not forwarded in absolute form, only http is: use CONNECT", u.Scheme)
+		return n, false, fmt.Errorf("%q is not forwarded in absolute form, only http is: use CONNECT", u.Scheme)
 	}
 	if u.User != nil {
-		return policy.Name{}, errors.New("user information does not belong into a request's target")
+		return n, false, errors.New("user information does not belong into a request's target")
 	}
 	host := u.Hostname()
 	if strings.Contains(host, ":") {
@@ -147,15 +147,10 @@ func (p *Proxy) askedURL(o *policy.Observation, u *url.URL) (policy.Name, error)
 	}
 	n, number, err := policy.ParseTarget(host + ":" + port)
 	if err != nil {
-		return n, err
+		return n, false, err
 	}
 	o.Asked, o.Port = n.String(), number
-	from := policy.FromAsked
-	if _, ok := n.Addr(); ok {
-		from = policy.FromAddress
-	}
-	p.name(o, n, from)
-	return n, nil
+	return n, p.meant(o, n), nil
 }
 
 // watchClient notes when the client leaves while the way is still being opened.

@@ -398,7 +398,7 @@ func (t *tunnel) listed(h hello.Hello, b []byte) bool {
 		return len(b) == 0 // the client said nothing
 	}
 	sni, err := policy.ParseName(h.ServerName)
-	return err == nil && (sni == t.name || len(t.p.index.Match(nil, sni, t.o.Port)) > 0)
+	return err == nil && (sni == t.name || len(t.p.index.Load().Match(nil, sni, t.o.Port)) > 0)
 }
 
 // accessDenied is a fatal TLS alert (RFC 8446 section 6).

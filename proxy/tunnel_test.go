@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -309,4 +310,77 @@ func TestCancelledWays(t *testing.T) {
 	require.NotContains(t, resp.Header.Get("Proxy-Status"), "error=;", "RFC 8941: a parameter without a value has no =")
 	o := r.one()
 	require.Equal(t, policy.BySelf, o.By)
+}
+
+// TestNamesOfAnAddress: a bare address goes by the name that DNS gave it for, or
+// the server name where the client says one; neither allows what the address
+// itself is refused for.
+func TestNamesOfAnAddress(t *testing.T) {
+	known := func(c *Config) {
+		c.Names = func(a netip.Addr) []string {
+			if a == netip.MustParseAddr("127.0.0.1") {
+				return []string{"a.example.com", "b.example.org"}
+			}
+			return nil
+		}
+	}
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)).String()
+	n := 0
+	next := func(r *rig) policy.Observation { n++; return r.closing(n)[n-1] }
+	echo := func(r *rig, says string) policy.Observation {
+		conn, in := r.connect("127.0.0.1", port)
+		io.WriteString(conn, says)
+		io.ReadFull(in, make([]byte, len(says)))
+		conn.Close()
+		return next(r)
+	}
+	t.Run("observe", func(t *testing.T) {
+		r := newRig(t, func(c *Config) { known(c); c.Index = listing(port, "*.example.com") })
+		o := echo(r, "\x00word")
+		require.Equal(t, []any{"127.0.0.1", "a.example.com", "a.example.com", policy.FromDNS, policy.OK},
+			[]any{o.Asked, o.Resolved, o.Name, o.NameFrom, o.Outcome}, "%+v", o)
+		require.Equal(t, []string{"b.example.org"}, o.Detail["resolved_also"])
+		require.Len(t, o.Matches, 1)
+		require.True(t, o.WouldDeny, "the name tells, it does not allow")
+		o = echo(r, string(clientHello("said.example.com")))
+		require.Equal(t, []any{"a.example.com", "said.example.com", policy.FromSNI}, []any{o.Resolved, o.Name, o.NameFrom})
+		_, _, resp := r.say("GET", "GET http://"+at+"/ HTTP/1.1\r\nHost: "+at+"\r\n\r\n")
+		require.Equal(t, http.StatusBadGateway, resp.StatusCode, "an echo is no answer")
+		o = next(r)
+		require.Equal(t, []any{policy.KindRequest, "a.example.com", policy.FromDNS}, []any{o.Kind, o.Name, o.NameFrom})
+	})
+	t.Run("enforce", func(t *testing.T) {
+		r := newRig(t, func(c *Config) { known(c); c.Index = listing(port, "*.example.com"); c.Enforce = true })
+		_, _, resp := r.say("CONNECT", "CONNECT "+at+" HTTP/1.1\r\nHost: "+at+"\r\n\r\n")
+		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+		require.Equal(t, policy.Denied, r.one().Outcome)
+		_, _, resp = r.say("GET", "GET http://"+at+"/ HTTP/1.1\r\nHost: "+at+"\r\n\r\n")
+		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+	})
+}
+
+// TestList: what is listed can be replaced while connections run.
+func TestList(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	r := newRig(t, func(c *Config) { c.Enforce, c.Index = true, listing(port, "other.example.org") })
+	target := policy.JoinPort(host, uint16(port))
+	_, _, resp := r.say("CONNECT", "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n")
+	require.Equal(t, http.StatusForbidden, resp.StatusCode)
+	r.one()
+	r.proxy.List(listing(port, "*.example.com"))
+	conn, _ := r.connect(host, port)
+	conn.Close()
+	require.Len(t, r.closing(2)[1].Matches, 1)
+}
+
+// TestOwnListeners: nobody is led to the program's other listeners, whatever is
+// allowed.
+func TestOwnListeners(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))
+	r := newRig(t, func(c *Config) { c.Own = []netip.AddrPort{at} })
+	_, _, resp := r.say("CONNECT", "CONNECT "+at.String()+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.Equal(t, http.StatusForbidden, resp.StatusCode)
+	require.Equal(t, policy.DestinationProhibited, r.one().Error)
 }
