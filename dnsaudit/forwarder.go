@@ -31,7 +31,8 @@ type ForwarderConfig struct {
 	// Canary is the name whose questions are the trial's own: they are refused, and
 	// recorded as such.
 	Canary policy.Name
-	// Clients may ask; nil: loopback. All others get no answer.
+	// Clients may ask; nil: loopback. All others get no answer; the canary alone is
+	// taken from this host too.
 	Clients []netip.Prefix
 	// Allowed addresses are not taken for a sinkhole.
 	Allowed []netip.Prefix
@@ -175,7 +176,7 @@ func (f *Forwarder) Serve(udp net.PacketConn, tcp net.Listener) error {
 		servers, doors = append(servers, newTCPDoor(f, tcp)), append(doors, tcp.Addr())
 	}
 	for _, d := range doors {
-		if err := f.refuseLoop(d); err != nil {
+		if err := f.Refuses(d); err != nil {
 			return err
 		}
 	}
@@ -215,8 +216,9 @@ func (f *Forwarder) close() {
 	}
 }
 
-// refuseLoop refuses an upstream that is our own door.
-func (f *Forwarder) refuseLoop(door net.Addr) error {
+// Refuses says why the Forwarder does not serve at an address: an upstream is
+// that very address, so that every question would come back.
+func (f *Forwarder) Refuses(door net.Addr) error {
 	at, err := netip.ParseAddrPort(door.String())
 	if err != nil {
 		return fmt.Errorf("serve DNS on %v: %w", door, err)
@@ -259,6 +261,20 @@ func (f *Forwarder) Shutdown(ctx context.Context) {
 			u.sockets.shut()
 		}
 	}
+}
+
+// admits says whether packets from client are read at all: those of clients that
+// may ask, and those from this host, which may be the canary.
+func (f *Forwarder) admits(client netip.AddrPort, door net.Addr) bool {
+	if f.welcome(client.Addr()) {
+		return true
+	}
+	at, err := netip.ParseAddrPort(door.String())
+	return !f.config.Canary.IsZero() && (client.Addr().Unmap().IsLoopback() || err == nil && client.Addr().Unmap() == at.Addr().Unmap())
+}
+
+func (f *Forwarder) canary(q *query) bool {
+	return !f.config.Canary.IsZero() && q.name == f.config.Canary.String()
 }
 
 func (f *Forwarder) welcome(a netip.Addr) bool {

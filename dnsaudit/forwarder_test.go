@@ -371,9 +371,13 @@ func TestNewForwarder(t *testing.T) {
 
 // The canary is refused without asking anybody, and is no client's question.
 func TestCanary(t *testing.T) {
-	d := forward(t, ForwarderConfig{Canary: policy.MustName("c.canary.egressaudit.invalid")}, server(t, func(dns.ResponseWriter, *dns.Msg) {
-		t.Error("the canary was passed on")
+	d := forward(t, ForwarderConfig{
+		Canary: policy.MustName("c.canary.egressaudit.invalid"), Clients: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+	}, server(t, func(dns.ResponseWriter, *dns.Msg) {
+		t.Error("somebody else than the clients was served, or the canary passed on")
 	}))
+	send(t, d.dial(t, "udp"), packed(t, asking("a.example.", dns.TypeA)))
+	send(t, d.dial(t, "tcp"), packed(t, asking("a.example.", dns.TypeA)))
 	for _, network := range []string{"udp", "tcp"} {
 		require.Equal(t, dns.RcodeRefused, d.exchange(t, network, asking("C.canary.egressaudit.invalid.", dns.TypeA)).Rcode)
 		o := d.next(t)
@@ -381,4 +385,5 @@ func TestCanary(t *testing.T) {
 		require.Equal(t, policy.Denied, o.Outcome)
 		require.Empty(t, o.Error)
 	}
+	require.Eventually(t, func() bool { return d.Stats().Strangers == 2 }, eventually, tick)
 }

@@ -27,6 +27,10 @@ func (f *Forwarder) receive(pkt []byte, client netip.AddrPort, via string) (*que
 	case unknownOpcode:
 		f.counts.unknown.Add(1)
 	case enter:
+		if !f.welcome(client.Addr()) && !f.canary(q) {
+			f.counts.strangers.Add(1)
+			return nil, nil
+		}
 		f.counts.questions.Add(1)
 		q.client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 		q.via, q.begun = via, time.Now()
@@ -61,7 +65,7 @@ func (f *Forwarder) handle(q *query, to answerer, done func()) {
 // code.
 func (f *Forwarder) denies(q *query) (why string, rcode int) {
 	switch {
-	case !f.config.Canary.IsZero() && q.name == f.config.Canary.String():
+	case f.canary(q):
 		return whyCanary, dns.RcodeRefused
 	case f.waiting.Load() > maxQuestions:
 		return whyFull, dns.RcodeServerFailure

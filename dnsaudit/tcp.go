@@ -100,7 +100,7 @@ func (d *tcpDoor) pause() bool {
 // enter serves conn, unless its client may not ask or has too many.
 func (d *tcpDoor) enter(conn net.Conn) bool {
 	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	if err != nil || !d.f.welcome(from.Addr()) {
+	if err != nil || !d.f.admits(from, conn.LocalAddr()) {
 		d.f.counts.strangers.Add(1)
 		return false
 	}

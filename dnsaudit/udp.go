@@ -146,7 +146,7 @@ func (d *udpDoor) take(m *ipv4.Message) {
 		return
 	}
 	client := from.AddrPort()
-	if !d.f.welcome(client.Addr()) {
+	if !d.f.admits(client, d.conn.LocalAddr()) {
 		d.f.counts.strangers.Add(1)
 		return
 	}

@@ -222,6 +222,16 @@ func (w *Writer) Stop(s *policy.Session) error {
 	return errors.Join(err, w.Close())
 }
 
+// Renew ends a session and begins another, under other circumstances (a new
+// revision of a catalog), without closing: a stop and a start record side by side.
+// The phase goes on. Like Start it sets Ledger in both.
+func (w *Writer) Renew(stop, start *policy.Session) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tellLost()
+	return errors.Join(w.session(policy.KindStop, stop), w.session(policy.KindStart, start))
+}
+
 // Close writes and fsyncs what was accepted and closes the file; a disk that
 // refuses is asked once more only. The error says what was not written, or not
 // told by a lost record, and whether an fsync ever failed. Closing again gives

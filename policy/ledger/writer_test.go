@@ -252,3 +252,24 @@ func killed(t *testing.T, path string, syncs int) (seq int) {
 	require.ErrorContains(t, child.Wait(), "killed")
 	return seq
 }
+
+// TestRenew: other circumstances are another session in the same file.
+func TestRenew(t *testing.T) {
+	path := newPath(t)
+	w := open(t, path, Options{})
+	require.NoError(t, w.Start(&policy.Session{Mode: "observe"}))
+	require.NoError(t, w.Mark("deploy"))
+	require.NoError(t, w.Renew(&policy.Session{Mode: "observe"}, &policy.Session{Mode: "enforce"}))
+	requireAppend(t, w, 1)
+	require.NoError(t, w.Stop(&policy.Session{}))
+	var kinds []policy.Kind
+	rs := requireWhole(t, path)
+	for _, r := range rs {
+		kinds = append(kinds, r.Kind)
+	}
+	require.Equal(t, []policy.Kind{"start", "mark", "stop", "start", "connection", "stop"}, kinds)
+	require.Equal(t, "enforce", rs[3].Session.Mode)
+	require.Equal(t, rs[0].Session.Ledger, rs[3].Session.Ledger)
+	require.Equal(t, "deploy", rs[4].Phase)
+	require.Error(t, w.Renew(&policy.Session{}, &policy.Session{}), "closed")
+}
