@@ -142,7 +142,7 @@ func Load(nameOrPath string) (*File, error) {
 	data, err := readFile(nameOrPath)
 	if errors.Is(err, fs.ErrNotExist) && !looksLikePath(nameOrPath) {
 		return nil, fmt.Errorf("catalog %q: %w, neither embedded nor a file%s; %q names the embedded ones",
-			nameOrPath, ErrUnknown, didYouMean(nearest(nameOrPath, Names())), "egressaudit catalog list")
+			nameOrPath, ErrUnknown, policy.DidYouMean(policy.Nearest(nameOrPath, Names())), "egressaudit catalog list")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read catalog %q: %w", nameOrPath, err)

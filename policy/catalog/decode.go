@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/egressaudit/egressaudit/policy"
 )
 
 // mapping is a YAML mapping whose keys are known to be allowed and to stand
@@ -32,9 +34,9 @@ func (d *decoder) mapping(n ast.Node, line int, what string, required, optional 
 		if slices.Contains(known, key) {
 			continue
 		}
-		hint := didYouMean(nearest(key, known))
+		hint := policy.DidYouMean(policy.Nearest(key, known))
 		if hint == "" {
-			hint = " (known are " + list(known, "and") + ")"
+			hint = " (known are " + policy.List(known, "and") + ")"
 		}
 		d.fail(m.lines[key], "%sunknown key %q%s", what, printable(key), hint)
 		odd = true
@@ -135,7 +137,7 @@ func (m mapping) word(key string) string {
 		if w := strings.NewReplacer(" ", "-", "/", "-", ",", "-", ":", "-").Replace(strings.ToLower(s)); isWord(w) {
 			hint = append(hint, w)
 		}
-		m.fail(m.lines[key], "%s%s %q: made of lower-case letters, digits, -, _ and .%s", m.what, key, s, didYouMean(hint))
+		m.fail(m.lines[key], "%s%s %q: made of lower-case letters, digits, -, _ and .%s", m.what, key, s, policy.DidYouMean(hint))
 	}
 	return s
 }
@@ -159,9 +161,9 @@ func oneOf[T ~string](m mapping, n ast.Node, line int, key string, values ...T) 
 	for _, v := range values {
 		words = append(words, string(v))
 	}
-	hint := didYouMean(nearest(string(s), words))
+	hint := policy.DidYouMean(policy.Nearest(string(s), words))
 	if hint == "" {
-		hint = " (known are " + list(words, "and") + ")"
+		hint = " (known are " + policy.List(words, "and") + ")"
 	}
 	m.fail(line, "%s%s %q is not known%s", m.what, key, string(s), hint)
 	return s
@@ -247,7 +249,7 @@ func (m mapping) date(key string) time.Time {
 func quoted(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.StringNode:
-		return list([]string{n.Value}, "")
+		return policy.List([]string{n.Value}, "")
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		return printable(n.GetToken().Value)
 	}

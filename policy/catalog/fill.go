@@ -119,9 +119,9 @@ func CheckPlaceholder(name string, files ...*File) error {
 	if len(known) == 0 {
 		return fmt.Errorf("placeholder %q: no host of the catalogs has one", name)
 	}
-	hint := didYouMean(nearest(name, known))
+	hint := policy.DidYouMean(policy.Nearest(name, known))
 	if hint == "" {
-		hint = " (they have " + list(known, "and") + ")"
+		hint = " (they have " + policy.List(known, "and") + ")"
 	}
 	return fmt.Errorf("placeholder %q: no host of the catalogs has it%s", name, hint)
 }

@@ -152,7 +152,7 @@ func (l *linter) placeholders() {
 				used[name] = true
 				if !defined[name] {
 					l.add(Problem{Line: r.hostLines[j], Severity: Mistake, Kind: PlaceholderUndefined, Requirement: r.ID, Host: h.String()},
-						"placeholder <%s> is used, but not defined%s: define it under \"placeholders\"", name, didYouMean(brackets(nearest(name, names))))
+						"placeholder <%s> is used, but not defined%s: define it under \"placeholders\"", name, policy.DidYouMean(brackets(policy.Nearest(name, names))))
 				}
 			}
 		}
@@ -191,7 +191,7 @@ func (l *linter) row(r *row, now time.Time) {
 	}
 	if r.AnyOf != "" && l.groups[r.AnyOf] == 1 {
 		l.add(problem("any_of", Warning, LoneAlternative), "any_of %q: no other requirement of this catalog has it, so nothing can stand in for this one%s",
-			r.AnyOf, didYouMean(nearest(r.AnyOf, l.otherGroups(r.AnyOf))))
+			r.AnyOf, policy.DidYouMean(policy.Nearest(r.AnyOf, l.otherGroups(r.AnyOf))))
 	}
 	if r.lines["source"] != 0 {
 		l.source(r.source.URL, r.ID, r.lines["source"])

@@ -131,7 +131,7 @@ func (at place) companion() {
 			continue
 		}
 		if in := at.listed[s]; len(in) > 0 {
-			at.add(Warning, CompanionElsewhere, "%q belongs to it and is not in this catalog, but in %s: use them together, or add it here", s, list(in, "and"))
+			at.add(Warning, CompanionElsewhere, "%q belongs to it and is not in this catalog, but in %s: use them together, or add it here", s, policy.List(in, "and"))
 		}
 	}
 }
@@ -161,7 +161,7 @@ func (at place) misplacedWildcard() {
 				in = []string{at.file.Name}
 			}
 			if len(in) > 0 {
-				at.add(Warning, WildcardMisplaced, "a * within a label stays within it; %s has %q (did you mean that?)", list(in[:1], ""), meant)
+				at.add(Warning, WildcardMisplaced, "a * within a label stays within it; %s has %q (did you mean that?)", policy.List(in[:1], ""), meant)
 				return
 			}
 		}
@@ -192,7 +192,7 @@ func (at place) domainTypo() {
 	}
 	for _, d := range slices.Sorted(maps.Keys(at.domains)) {
 		n, s, _ := strings.Cut(d, ".")
-		if s == suffix && distance(n, name) == 1 {
+		if s == suffix && policy.Distance(n, name) == 1 {
 			at.add(Warning, DomainTypo, "domain %q is in no other catalog, and one letter off %q, which %d have (did you mean that?)",
 				domain, d, len(at.domains[d]))
 			return

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/egressaudit/egressaudit/policy"
 )
 
 // Region is one region of a cloud.
@@ -47,13 +49,13 @@ func CheckRegion(name string) error {
 		names = append(names, r.Name)
 	}
 	if len(meant) == 0 {
-		meant = nearest(name, names)
+		meant = policy.Nearest(name, names)
 	}
 	hint := ""
 	if checkValue(name) == nil {
 		hint = "; --set region=" + name + " takes it all the same"
 	}
-	return fmt.Errorf("region %q: not in the list of known regions%s%s", name, didYouMean(meant), hint)
+	return fmt.Errorf("region %q: not in the list of known regions%s%s", name, policy.DidYouMean(meant), hint)
 }
 
 // squeeze takes the blanks and hyphens out of a region's name.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/egressaudit/egressaudit/policy"
 )
 
 // DefaultFailOn is what --fail-on names where nothing is said.
@@ -34,7 +36,7 @@ func ParseFailOn(list string) (FailOn, error) {
 	for _, w := range strings.Split(list, ",") {
 		w = strings.TrimSpace(w)
 		if !slices.Contains(valid, w) {
-			return FailOn{}, fmt.Errorf("%q: no status or kind of finding%s; the words are %s", short(w), nearest(w, valid), strings.Join(valid, ", "))
+			return FailOn{}, fmt.Errorf("%q: no status or kind of finding%s; the words are %s", short(w), policy.DidYouMean(policy.Nearest(w, valid)), strings.Join(valid, ", "))
 		}
 		f.words[w] = true
 	}
@@ -81,41 +83,4 @@ func (r *Report) fails(f FailOn) bool {
 		}
 	}
 	return false
-}
-
-// nearest suggests valid words for w.
-func nearest(w string, valid []string) string {
-	best, out := 4, []string(nil)
-	for _, v := range valid {
-		switch d := distance(short(w), v); {
-		case d < best:
-			best, out = d, []string{v}
-		case d == best && d < 4:
-			out = append(out, v)
-		}
-	}
-	if len(out) == 0 {
-		return ""
-	}
-	return ` (did you mean "` + strings.Join(out, `" or "`) + `"?)`
-}
-
-// distance is the Levenshtein distance of two words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for i := range row {
-		row[i] = i
-	}
-	for i := range len(a) {
-		above := row[0]
-		row[0] = i + 1
-		for k := range len(b) {
-			cost := above
-			if a[i] != b[k] {
-				cost = 1 + min(above, row[k], row[k+1])
-			}
-			above, row[k+1] = row[k+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -1,4 +1,4 @@
-package catalog
+package policy
 
 import (
 	"cmp"
@@ -10,9 +10,9 @@ import (
 // maxWord is the length beyond which a word is not compared with others.
 const maxWord = 64
 
-// nearest lists those of words that s may have been meant for, the nearest
-// first, at most three.
-func nearest(s string, words []string) []string {
+// Nearest lists those of words that s may have been meant for, the nearest first,
+// at most three: for hints about typing errors.
+func Nearest(s string, words []string) []string {
 	type candidate struct {
 		word string
 		far  int
@@ -20,7 +20,7 @@ func nearest(s string, words []string) []string {
 	var near []candidate
 	s = strings.ToLower(s)
 	for _, w := range words {
-		far := distance(s, strings.ToLower(w))
+		far := Distance(s, strings.ToLower(w))
 		if len(s) >= 3 && strings.Contains(w, s) {
 			far = min(far, 1)
 		}
@@ -36,9 +36,9 @@ func nearest(s string, words []string) []string {
 	return out
 }
 
-// distance counts the letters to insert, delete, replace or swap with their
+// Distance counts the letters to insert, delete, replace or swap with their
 // neighbour that make b of a (optimal string alignment).
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	if len(a) > maxWord || len(b) > maxWord {
 		return maxWord
 	}
@@ -63,17 +63,17 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// didYouMean is a hint to stand behind an error; it is empty where there are no
-// words.
-func didYouMean(words []string) string {
+// DidYouMean is a hint to stand behind an error, such as ` (did you mean "host"?)`;
+// it is empty where there are no words.
+func DidYouMean(words []string) string {
 	if len(words) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (did you mean %s?)", list(words, "or"))
+	return fmt.Sprintf(" (did you mean %s?)", List(words, "or"))
 }
 
-// list is the words in quotes, the last two joined by and or or.
-func list(words []string, join string) string {
+// List is the words in quotes, the last two joined by join: `"a", "b" or "c"`.
+func List(words []string, join string) string {
 	var quoted []string
 	for _, w := range words {
 		quoted = append(quoted, fmt.Sprintf("%q", w))
