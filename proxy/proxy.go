@@ -189,6 +189,13 @@ func (p *Proxy) enter(client netip.Addr) bool {
 	return true
 }
 
+// Open is how many connections are open, those counted that still look for a way.
+func (p *Proxy) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
+
 func (p *Proxy) leave(client netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
