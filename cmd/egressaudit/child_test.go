@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -21,6 +23,7 @@ import (
 //	child copy         stdin to stdout, and a line on stderr
 //	child wait         until a signal comes, which it names; ends with 9
 //	child die          of a signal that it sends to itself
+//	child lookup SERVER NAME
 //	child exit N
 func child() {
 	switch args := os.Args[2:]; os.Args[1] {
@@ -28,6 +31,8 @@ func child() {
 		childEnvironment()
 	case "get":
 		childGet(args)
+	case "lookup":
+		childLookup(args[0], args[1])
 	case "copy":
 		io.Copy(os.Stdout, os.Stdin)
 		fmt.Fprintln(os.Stderr, "the child's own words")
@@ -75,5 +80,19 @@ func childGet(urls []string) {
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		fmt.Println(u, resp.StatusCode)
+	}
+}
+
+// childLookup asks a name server for the IPv4 addresses of a name.
+func childLookup(server, name string) {
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server)
+	}}
+	addrs, err := r.LookupNetIP(context.Background(), "ip4", name+".")
+	if err != nil {
+		fmt.Println("failed:", err)
+	}
+	for _, a := range addrs {
+		fmt.Println(a)
 	}
 }

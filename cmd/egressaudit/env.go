@@ -55,7 +55,7 @@ ignore ranges in NO_PROXY, Go honours them.`,
 		},
 	}
 	group(c, "Flags", func(f *pflag.FlagSet) {
-		f.StringVar(&address, "proxy", defaultProxy, "`HOST:PORT` of the proxy, as clients reach it")
+		f.StringVar(&address, "proxy", proxyDoor.example, "`HOST:PORT` of the proxy, as clients reach it")
 		f.StringVar(&format, "format", "shell", "`FORMAT`: "+strings.Join(envFormats, ", "))
 		f.StringArrayVar(&ranges, "skip", nil, "`CIDR` of pods or services that go around the proxy; repeatable (default none)")
 	})

@@ -88,7 +88,7 @@ Exit status: 0 no gap, 1 a gap, 2 wrong usage or something broke, 3 cannot tell.
 	root.SetVersionTemplate("egressaudit {{.Version}}\n")
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newRun(env), newServe(env), newReport(env), newExplain(env), newCatalog(env), newEnv(env),
+	root.AddCommand(newRun(env), newServe(env), newMark(), newReport(env), newExplain(env), newCatalog(env), newEnv(env),
 		newCompletion(env), newVersion(env))
 	plainUse(root)
 	return root
@@ -178,13 +178,15 @@ func hinted(err error, format string, args ...any) error {
 }
 
 // complain prints an error as one line, with its hint.
-func complain(env environ, err error) {
+func complain(env environ, err error) { say(env, "%s", oneLine(err)) }
+
+func oneLine(err error) string {
 	line := err.Error()
 	var h hint
 	if errors.As(err, &h) {
 		line += " (" + h.text + ")"
 	}
-	say(env, "%s", strings.ReplaceAll(line, "\n", "; "))
+	return strings.ReplaceAll(line, "\n", "; ")
 }
 
 // say prints a line for people on stderr.

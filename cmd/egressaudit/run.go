@@ -90,7 +90,7 @@ func runTrial(ctx context.Context, env environ, r *required, p *path, o *renderi
 		t.discard()
 		return status, nil
 	}
-	progress.start(report.Options{Index: t.index, Catalogs: t.catalogs, Scopes: r.scopes})
+	progress.start(report.Options{Index: t.index.Load(), Catalogs: t.catalogs, Scopes: r.scopes})
 	status := waitFor(ctx, child, signals)
 	progress.stop()
 	drain, cancel := context.WithTimeout(ctx, min(grace, t.drain))

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,10 @@ func TestMain(m *testing.M) {
 //	halt SIGNALS N       send TERM or INT to it, or several with commas, each when
 //	                     it has said that it stops; its exit status is N, its
 //	                     output stands in the files "started.out" and "started.err"
+//	found REGEXP         what it said in another line becomes FOUND
+//	hup REGEXP           send HUP to it, and go on when a line matches
+//	fetch METHOD URL STATUS REGEXP
+//	                     what an HTTP server answers
 //	hold PROXY TARGET    open a tunnel, and hold it to the end of the script
 //	json FILE PATH VALUE what stands in a JSON file at a.b.0.c
 //	line FILE N REGEXP   the Nth line of a file matches
@@ -55,6 +61,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"lab": playLab, "exits": exits, "refused": refused, "start": start, "halt": halt, "hold": hold,
+			"found": found, "hup": hup, "fetch": fetch,
 			"json": jsonAt, "line": lineOf, "drop": drop, "tear": tear, "occupy": occupy,
 		},
 		Condition: func(c string) (bool, error) {
@@ -240,6 +247,34 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(s.cmd.Start())
 	go func(c *exec.Cmd, done chan<- error) { done <- c.Wait() }(s.cmd, s.done)
 	ts.Setenv("FOUND", s.await(ts, found))
+}
+
+func found(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1)
+	s := ts.Value(startedKey{}).(*started)
+	ts.Setenv("FOUND", s.await(ts, s.expect(args[0])))
+}
+
+func hup(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1)
+	s := ts.Value(startedKey{}).(*started)
+	told := s.expect(args[0])
+	ts.Check(s.cmd.Process.Signal(syscall.SIGHUP))
+	s.await(ts, told)
+}
+
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 4)
+	r, err := http.NewRequest(args[0], args[1], nil)
+	ts.Check(err)
+	resp, err := (&http.Client{Transport: &http.Transport{}, Timeout: patience}).Do(r)
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode != number(ts, args[2]) || !regexp.MustCompile(args[3]).Match(text) {
+		ts.Fatalf("%s answers %s:\n%s", args[1], resp.Status, text)
+	}
 }
 
 func hold(ts *testscript.TestScript, neg bool, args []string) {

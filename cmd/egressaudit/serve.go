@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -11,57 +13,89 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// defaultProxy is where serve listens.
-const defaultProxy = "127.0.0.1:3128"
+// daemon are the flags of serve.
+type daemon struct {
+	config string
+	proxy  string
+	names  nameFlags
+	admin  adminFlags
+	required
+	path
+}
 
 func newServe(env environ) *cobra.Command {
-	var r required
-	var p path
-	var address string
+	c, d := serveFlags()
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := configure(c, d.config); err != nil {
+			return err
+		}
+		return serve(c, env, d)
+	}
+	return c
+}
+
+// serveFlags is the command, without what it does.
+func serveFlags() (*cobra.Command, *daemon) {
+	d := &daemon{}
 	c := &cobra.Command{
-		Use:   "serve [flags]",
-		Short: "The daemon: a proxy that records until it is told to stop",
-		Long: `serve listens for CONNECT and absolute-form HTTP and writes the ledger until
-SIGTERM or SIGINT: then it stops accepting, lets open tunnels finish for
---drain, cuts what is left, and closes the ledger. A second signal cuts at once.
-Make the report with 'egressaudit report LEDGER'.
+		Use:   "serve [--config FILE] [flags]",
+		Short: "The daemon: proxy and name server that record until told to stop",
+		Long: `serve listens for CONNECT and absolute-form HTTP, answers DNS where --dns says
+so, and writes one ledger until SIGTERM or SIGINT: then it stops accepting, lets
+open tunnels finish for --drain, cuts what is left, and closes the ledger. A
+second signal cuts at once. Make the report with 'egressaudit report LEDGER'.
+
+SIGHUP reads the catalogs (and --config) again; where they are wrong, the last
+good ones stay in force. 'egressaudit mark TEXT' names a phase.
 
 On any address but loopback --clients says who may use it. Private destinations
 are guarded unless a catalog lists their name or --allow-address says so.
 
+A configuration file is YAML with the names of the flags as its keys, such as
+'proxy: 10.0.0.5:3128' or 'catalog: [azure-arc, own.yaml]'; flags win.
+
 Exit status: 0 stopped as told, 2 trouble.`,
-		Example: `  egressaudit serve --proxy 10.0.0.5:3128 --clients 10.0.0.0/16 --ledger t.jsonl`,
-		Args:    noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return serve(c.Context(), env, &r, &p, address)
-		},
+		Example: `  egressaudit serve --proxy 10.0.0.5:3128 --clients 10.0.0.0/16 --ledger t.jsonl
+  egressaudit serve --dns 10.0.0.5:53 --clients 10.0.0.0/16 --resolver 10.9.0.53`,
+		Args: noArgs,
 	}
-	group(c, "The listener", func(f *pflag.FlagSet) {
-		f.StringVar(&address, "proxy", defaultProxy, "`ADDRESS:PORT` to listen on; port 0 is any free one")
-		f.StringArrayVar(&p.clients, "clients", nil, "`CIDR` of those who may use the proxy; repeatable (default loopback)")
+	group(c, "The listeners", func(f *pflag.FlagSet) {
+		f.StringVar(&d.config, "config", "", "YAML `FILE` with any of these flags in it (default none)")
+		f.StringVar(&d.proxy, "proxy", proxyDoor.example, "`ADDRESS:PORT` to listen on; port 0 is any free one")
+		f.StringArrayVar(&d.clients, "clients", nil, "`CIDR` of those who may use proxy and name server; repeatable (default loopback)")
 	})
-	r.register(c, "")
-	r.registerScope(c, "all")
-	p.register(c, "none", "node")
-	return c
+	d.names.register(c)
+	d.admin.register(c)
+	d.required.register(c, "")
+	d.registerScope(c, "all")
+	d.path.register(c, "none", "node")
+	return c, d
 }
 
-func serve(ctx context.Context, env environ, r *required, p *path, address string) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+func serve(c *cobra.Command, env environ, d *daemon) (err error) {
+	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	reload := make(chan os.Signal, 1)
+	notifyReload(reload)
+	defer signal.Stop(reload)
 	log := zerolog.New(zerolog.ConsoleWriter{Out: env.stderr, NoColor: true}).With().Timestamp().Logger()
-	t, err := begin(env, r, p, settings{listen: address, noProxy: split(p.noProxy), log: log})
+	a, err := d.admin.open()
 	if err != nil {
 		return err
 	}
-	log.Info().Str("proxy", t.listener.Addr().String()).Str("ledger", t.path).Str("parent", t.session.Parent).
-		Str("mode", p.mode).Int("tunnels", p.limits.Tunnels).Msg("listening")
-	select {
-	case <-ctx.Done():
-	case <-t.served:
+	defer a.shut()
+	t, err := begin(env, &d.required, &d.path, settings{
+		listen: d.proxy, names: d.names, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe,
+	})
+	if err != nil {
+		return err
 	}
+	a.serve(t)
+	tell(log, t, a.address(), d)
+	t.watch(ctx, reload, func() { t.reload(c, log) })
 	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	a.stopping.Store(true)
 	log.Info().Dur("drain", t.drain).Msg("stopping") // from now on a signal counts as the second
 	drain, cancel := context.WithTimeout(again, t.drain)
 	defer cancel()
@@ -71,3 +105,90 @@ func serve(ctx context.Context, env environ, r *required, p *path, address strin
 	log.Info().Uint64("lost", t.ledger.Lost()).Msg("stopped")
 	return nil
 }
+
+// tell says in one line what runs.
+func tell(log zerolog.Logger, t *trial, admin []netip.AddrPort, d *daemon) {
+	line := log.Info().Str("proxy", t.listener.Addr().String())
+	if t.names.udp != nil {
+		line = line.Str("dns", t.names.udp.LocalAddr().String())
+	}
+	for _, a := range admin {
+		line = line.Str("admin", a.String())
+	}
+	line.Str("ledger", t.path).Str("parent", t.session.Parent).Str("mode", d.mode).Int("tunnels", d.limits.Tunnels).Msg("listening")
+}
+
+// watch waits for the end, and reloads when told.
+func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.served:
+			return
+		case <-t.names.done:
+			return
+		case <-hup:
+			reload()
+		}
+	}
+}
+
+// reload reads the catalogs again, and the configuration file for them. What is
+// wrong changes nothing.
+func (t *trial) reload(c *cobra.Command, log zerolog.Logger) {
+	d, waits, err := reread(c)
+	if err == nil {
+		err = t.renew(d)
+	}
+	if err != nil {
+		log.Error().Msg("reload: " + oneLine(err) + "; the last good catalogs stay in force")
+		return
+	}
+	for _, name := range waits {
+		log.Warn().Str("flag", name).Msg("changed in --config, and takes effect at the next start")
+	}
+	line := log.Info()
+	for _, r := range t.session.Catalogs {
+		line = line.Str(r.Name, r.Revision+" "+short(r.Digest))
+	}
+	line.Msg("catalogs reloaded")
+}
+
+func (t *trial) renew(d *daemon) error {
+	catalogs, err := d.load()
+	if err != nil {
+		return err
+	}
+	return t.relist(catalogs, &d.required)
+}
+
+// short is the beginning of a digest.
+func short(digest string) string { return fmt.Sprintf("%.19s", digest) }
+
+// reread is d as the flags and the configuration file say now. waits are the flags
+// whose new values only a new start takes.
+func reread(was *cobra.Command) (d *daemon, waits []string, err error) {
+	c, d := serveFlags()
+	was.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && f.Annotations[fromFile] == nil {
+			err = copyFlag(c.Flags().Lookup(f.Name), f)
+			c.Flags().Lookup(f.Name).Changed = true
+		}
+	})
+	if err == nil {
+		err = configure(c, d.config)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !reloads[f.Name] && f.Value.String() != was.Flags().Lookup(f.Name).Value.String() {
+			waits = append(waits, f.Name)
+		}
+	})
+	return d, waits, nil
+}
+
+// reloads are the flags that SIGHUP reads again.
+var reloads = map[string]bool{"catalog": true, "scope": true, "region": true, "set": true, "help": true}

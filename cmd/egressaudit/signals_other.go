@@ -10,5 +10,9 @@ var passedOn = []os.Signal{os.Interrupt}
 // sentByTerminal says that the child has the signal already.
 func sentByTerminal(os.Signal) bool { return true }
 
+// notifyReload asks for the signal that means: read the catalogs again. Here there
+// is none.
+func notifyReload(chan<- os.Signal) {}
+
 // openFiles is how many descriptors the process may have: here nobody says.
 func openFiles() uint64 { return 16384 }

@@ -5,6 +5,7 @@ package main
 import (
 	"math"
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,9 @@ func sentByTerminal(s os.Signal) bool {
 	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
+
+// notifyReload asks for the signal that means: read the catalogs again.
+func notifyReload(c chan<- os.Signal) { signal.Notify(c, syscall.SIGHUP) }
 
 // openFiles is how many descriptors the process may have.
 func openFiles() uint64 {

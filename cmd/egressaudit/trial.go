@@ -1,19 +1,17 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,31 +22,36 @@ import (
 	"github.com/egressaudit/egressaudit/proxy"
 )
 
-// trial is one recording: a proxy on its listener, and the ledger it writes.
+// trial is one recording: what listens, and the ledger that it writes.
 type trial struct {
 	session  policy.Session
 	catalogs []*policy.Catalog
-	index    *policy.Index
+	index    atomic.Pointer[policy.Index]
 	path     string // of the ledger
 	fresh    bool   // the ledger was made by this trial
 	ledger   *ledger.Writer
 	proxy    *proxy.Proxy
 	listener net.Listener
+	names    nameServer
 	served   chan struct{} // closed when the proxy accepts no more
 	broken   error         // why, where nobody told it to; good after served
 	drain    time.Duration
+	observe  func(*policy.Observation)
+	canaries chan string // how each canary that was recorded had come: connect, udp or tcp
 }
 
 // settings are what a trial is begun with, beside its flags.
 type settings struct {
 	listen         string
+	names          nameFlags
+	own            []netip.AddrPort // what else of us listens
 	privateAllowed bool
 	noProxy        []string
 	observe        func(*policy.Observation) // sees each observation, too; may be nil
 	log            zerolog.Logger
 }
 
-// begin reads all that flags name, binds the listener, opens the ledger and
+// begin reads all that flags name, binds the listeners, opens the ledger and
 // serves. Nothing is written before everything was found right.
 func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 	if err := p.check(); err != nil {
@@ -62,17 +65,19 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{catalogs: catalogs, index: policy.NewIndex(catalogs...), drain: p.drain, served: make(chan struct{})}
-	if t.listener, err = listen(s.listen, len(config.Clients) > 0); err != nil {
+	t := &trial{catalogs: catalogs, drain: p.drain, observe: s.observe, served: make(chan struct{}), canaries: make(chan string, 64)}
+	t.index.Store(policy.NewIndex(catalogs...))
+	config.Canary, _ = policy.ParseName(randomLabel() + ".canary.egressaudit.invalid") // always a name
+	if err := t.open(p, &config, s); err != nil {
+		t.shut()
 		return nil, err
 	}
-	config.Canary, _ = policy.ParseName(randomLabel() + ".canary.egressaudit.invalid") // always a name
 	t.describe(r, p, up.shown, config.Canary, s.noProxy)
 	if err = up.checkLoop(t.listener.Addr().String()); err == nil {
 		err = t.openLedger(p)
 	}
 	if err != nil {
-		t.listener.Close()
+		t.shut()
 		return nil, err
 	}
 	t.serve(config, s)
@@ -83,32 +88,103 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 	return t, nil
 }
 
+// open binds the listeners.
+func (t *trial) open(p *path, config *proxy.Config, s settings) (err error) {
+	if err = proxyDoor.named(s.listen, len(config.Clients) > 0); err != nil {
+		return err
+	}
+	if t.listener, err = proxyDoor.tcp(s.listen); err != nil {
+		return err
+	}
+	config.Own = s.own
+	if s.names.address == "" {
+		return nil
+	}
+	return t.names.open(p, s.names, config, t.record)
+}
+
+// shut closes the listeners that nobody serves yet.
+func (t *trial) shut() {
+	if t.listener != nil {
+		t.listener.Close()
+	}
+	t.names.shut()
+}
+
 // describe says under which circumstances is observed, for the ledger.
 func (t *trial) describe(r *required, p *path, parent string, canary policy.Name, noProxy []string) {
 	t.session = policy.Session{
 		Version: version(), Scopes: r.scopes, Regions: r.filled(), Mode: p.mode, Parent: parent,
-		Listeners: []string{"connect " + t.listener.Addr().String()},
-		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limits.Map(),
-	}
-	for _, c := range t.catalogs {
-		t.session.Catalogs = append(t.session.Catalogs, c.Ref())
+		Listeners: append([]string{"connect " + t.listener.Addr().String()}, t.names.listeners()...),
+		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limits.Map(), Catalogs: refs(t.catalogs),
 	}
 }
 
-// serve starts the proxy.
-func (t *trial) serve(config proxy.Config, s settings) {
-	config.Index, config.Log, config.PrivateAllowed = t.index, s.log, s.privateAllowed
-	config.Sink = func(o *policy.Observation) error {
-		if s.observe != nil {
-			s.observe(o)
-		}
-		return t.ledger.Append(o)
+func refs(catalogs []*policy.Catalog) []policy.CatalogRef {
+	var out []policy.CatalogRef
+	for _, c := range catalogs {
+		out = append(out, c.Ref())
 	}
+	return out
+}
+
+// serve starts the proxy and the name server.
+func (t *trial) serve(config proxy.Config, s settings) {
+	config.Index, config.Log, config.PrivateAllowed = t.index.Load(), s.log, s.privateAllowed
+	config.Sink = t.record
 	t.proxy = proxy.New(config)
 	go func() {
 		defer close(t.served)
 		t.broken = t.proxy.Serve(t.listener)
 	}()
+	t.names.serve()
+}
+
+// record hands an observation to whoever looks, and to the ledger.
+func (t *trial) record(o *policy.Observation) error {
+	if o.Kind == policy.KindQuery {
+		t.match(o)
+	}
+	if t.observe != nil {
+		t.observe(o)
+	}
+	err := t.ledger.Append(o)
+	if o.Origin == policy.OriginCanary {
+		select {
+		case t.canaries <- cmp.Or(o.Listener, o.Transport):
+		default: // somebody else's, with our name
+		}
+	}
+	return err
+}
+
+// match tells which endpoints a question is about: it has no port.
+func (t *trial) match(o *policy.Observation) {
+	n, err := policy.ParseName(o.Name)
+	if err != nil {
+		return
+	}
+	var room [8]*policy.Endpoint
+	for _, e := range t.index.Load().Best(room[:0], n, 0) {
+		o.Matches = append(o.Matches, e.Match())
+	}
+}
+
+// relist takes other catalogs from now on: another session in the same ledger.
+func (t *trial) relist(catalogs []*policy.Catalog, r *required) error {
+	if err := t.sing(); err != nil {
+		return err
+	}
+	stop := t.session
+	t.session.Catalogs, t.session.Scopes, t.session.Regions = refs(catalogs), r.scopes, r.filled()
+	start := t.session
+	if err := t.ledger.Renew(&stop, &start); err != nil {
+		return err
+	}
+	t.catalogs = catalogs
+	t.index.Store(policy.NewIndex(catalogs...))
+	t.proxy.List(t.index.Load())
+	return t.sing()
 }
 
 // config is the proxy's, as far as flags say it.
@@ -127,7 +203,7 @@ func (p *path) config(env environ) (c proxy.Config, up upstream, err error) {
 		return c, up, err
 	}
 	c.Parent = up.choose
-	resolver, err := p.resolve(up.choose != nil, dnsaudit.Config{Timeout: p.dnsWait})
+	resolver, err := p.resolve(up.choose != nil, dnsaudit.Config{Timeout: p.dnsWait, Roots: c.Roots})
 	if err != nil {
 		return c, up, err
 	}
@@ -142,59 +218,15 @@ var localServer = dnsaudit.Upstream{Addr: netip.MustParseAddrPort("127.0.0.1:53"
 // harm behind a parent, which looks names up itself: only the look-ups of what
 // goes around it fail.
 func (p *path) resolve(behindParent bool, c dnsaudit.Config) (*dnsaudit.Resolver, error) {
-	if p.resolver != "" {
-		servers, err := dnsaudit.ParseUpstreams(p.resolver)
-		if err != nil {
-			return nil, fmt.Errorf("--resolver: %w", err)
-		}
-		c.Servers = servers
-	}
-	r, err := dnsaudit.New(c)
-	if errors.Is(err, dnsaudit.ErrNoServers) && behindParent {
-		c.Servers = []dnsaudit.Upstream{localServer}
-		return dnsaudit.New(c)
-	}
-	return r, err
-}
-
-// listen binds the proxy's address; beyond loopback only with --clients.
-func listen(address string, named bool) (net.Listener, error) {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("--proxy %q: write ADDRESS:PORT, such as 127.0.0.1:3128", address)
-	}
-	if !a.Addr().IsLoopback() && !named {
-		return nil, fmt.Errorf("--proxy %q: others than this host could use the proxy (say who may: --clients CIDR)", address)
-	}
-	// Without keep-alives: what a firewall does to an idle connection is for the
-	// trial to see.
-	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return nil, refusedListen(address, err)
-	}
-	return l, nil
-}
-
-// refusedListen says why an address cannot be listened on, and what to take.
-func refusedListen(address string, err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
-	var call *os.SyscallError
-	if errors.As(err, &call) {
-		err = call.Err
-	}
-	told := fmt.Errorf("--proxy %q: %w", address, err)
+	var err error
+	c.Servers, err = p.servers(c.ResolvConf)
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return hinted(told, "take another port, or 0 for any free one")
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return hinted(told, "no interface of this host has it: take one that has, or 127.0.0.1")
-	case errors.Is(err, os.ErrPermission):
-		return hinted(told, "take a port above 1023, such as 3128")
+	case errors.Is(err, dnsaudit.ErrNoServers) && behindParent:
+		c.Servers = []dnsaudit.Upstream{localServer}
+	case err != nil:
+		return nil, err
 	}
-	return told
+	return dnsaudit.New(c)
 }
 
 func (t *trial) openLedger(p *path) (err error) {
@@ -236,15 +268,24 @@ func claim(now time.Time) (string, error) {
 	}
 }
 
-// end stops the proxy and closes the ledger; childStatus is that of run's
+// end stops the listeners and closes the ledger; childStatus is that of run's
 // command, nil for none. What could not be recorded is the error.
 func (t *trial) end(drain context.Context, childStatus *int) error {
 	canary := t.sing()
-	t.proxy.Shutdown(drain)
-	<-t.served
+	names := t.stop(drain)
 	stop := t.session
 	stop.ChildStatus = childStatus
-	return errors.Join(t.broken, canary, t.ledger.Stop(&stop))
+	return errors.Join(t.broken, names, canary, t.ledger.Stop(&stop))
+}
+
+// stop stops the listeners; the error is why the name server ended before.
+func (t *trial) stop(drain context.Context) error {
+	var done sync.WaitGroup
+	done.Go(func() { t.proxy.Shutdown(drain) })
+	err := t.names.stop(drain)
+	done.Wait()
+	<-t.served
+	return err
 }
 
 // discard ends a trial that never came to anything, and takes its ledger away
@@ -252,37 +293,11 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 func (t *trial) discard() {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	t.proxy.Shutdown(now)
-	<-t.served
+	t.stop(now)
 	t.ledger.Close()
 	if t.fresh {
 		os.Remove(t.path)
 	}
-}
-
-// sing asks each listener for the canary's name, which the proxy refuses: the
-// report demands to find that in the ledger.
-func (t *trial) sing() error {
-	c, err := net.DialTimeout("tcp", t.listener.Addr().String(), 5*time.Second)
-	if err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	target := t.session.Canary + ":443"
-	if _, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target); err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	if _, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: http.MethodConnect}); err != nil {
-		return fmt.Errorf("canary: %w", err)
-	}
-	return nil
-}
-
-func randomLabel() string {
-	var b [8]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
 }
 
 // split reads a comma-separated list.

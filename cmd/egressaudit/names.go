@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/egressaudit/egressaudit/dnsaudit"
+	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/proxy"
+)
+
+// nameFlags are the flags of the name server.
+type nameFlags struct {
+	address  string
+	cache    bool
+	stripECH bool
+	rate     float64
+}
+
+func (n *nameFlags) register(c *cobra.Command) {
+	group(c, "The name server", func(f *pflag.FlagSet) {
+		f.StringVar(&n.address, "dns", "", "`ADDRESS:PORT` to answer DNS on, UDP and TCP, by asking --resolver (default none)")
+		f.BoolVar(&n.cache, "dns-cache", false, "answer from memory while an answer's TTL lasts; such answers are marked")
+		f.BoolVar(&n.stripECH, "strip-ech", false, "take ECH keys out of HTTPS and SVCB answers, so that server names stay visible")
+		f.Float64Var(&n.rate, "dns-rate", 0, "`NUMBER` of questions a second that one client may ask; 0 is no limit")
+	})
+}
+
+// nameServer is the forwarder on its sockets; the zero one is none.
+type nameServer struct {
+	forwarder *dnsaudit.Forwarder
+	udp       net.PacketConn
+	tcp       net.Listener
+	done      chan struct{} // closed when it serves no more
+	broken    error         // why; good after done
+}
+
+type dnsStats = dnsaudit.Stats
+
+// open binds the sockets, and makes the forwarder; what it learns of addresses
+// goes to the proxy.
+func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink policy.Sink) (err error) {
+	if err = dnsDoor.named(f.address, len(config.Clients) > 0); err != nil {
+		return err
+	}
+	if f.rate < 0 {
+		return fmt.Errorf("--dns-rate %v: write a number above zero, or leave it out for no limit", f.rate)
+	}
+	servers, err := p.servers("")
+	if err != nil {
+		return err
+	}
+	memory := dnsaudit.NewMemory(0)
+	if n.forwarder, err = dnsaudit.NewForwarder(dnsaudit.ForwarderConfig{
+		Upstreams: servers, Sink: sink, Clients: config.Clients, Allowed: config.Allowed, Timeout: p.dnsWait,
+		Cache: f.cache, StripECH: f.stripECH, Rate: f.rate, Memory: memory, Roots: config.Roots, Canary: config.Canary,
+	}); err != nil {
+		return fmt.Errorf("--dns: %w", err)
+	}
+	if n.udp, n.tcp, err = dnsDoor.both(f.address); err != nil {
+		return err
+	}
+	config.Own = append(config.Own, bound(n.tcp.Addr()))
+	config.Names = func(a netip.Addr) []string { return memory.Names(a, time.Now()) }
+	return n.forwarder.Refuses(n.tcp.Addr())
+}
+
+// shut closes sockets that nobody serves.
+func (n *nameServer) shut() {
+	if n.udp != nil {
+		n.udp.Close()
+		n.tcp.Close()
+	}
+}
+
+func (n *nameServer) serve() {
+	if n.udp == nil {
+		return
+	}
+	n.done = make(chan struct{})
+	go func() {
+		defer close(n.done)
+		n.broken = n.forwarder.Serve(n.udp, n.tcp)
+	}()
+}
+
+// stop answers what was asked, and returns why the server had ended before.
+func (n *nameServer) stop(drain context.Context) error {
+	if n.done == nil {
+		return nil
+	}
+	n.forwarder.Shutdown(drain)
+	<-n.done
+	return n.broken
+}
+
+// doors are the ways to ask.
+func (n *nameServer) doors() []dnsaudit.Upstream {
+	if n.udp == nil {
+		return nil
+	}
+	return []dnsaudit.Upstream{
+		{Addr: bound(n.udp.LocalAddr()), Transport: "udp"},
+		{Addr: bound(n.tcp.Addr()), Transport: "tcp"},
+	}
+}
+
+// listeners are the doors as the ledger has them.
+func (n *nameServer) listeners() []string {
+	var out []string
+	for _, d := range n.doors() {
+		out = append(out, "dns "+d.Addr.String()+"/"+d.Transport)
+	}
+	return out
+}
+
+// servers are those of --resolver, or else of resolv.conf, "" being the system's.
+func (p *path) servers(conf string) ([]dnsaudit.Upstream, error) {
+	if p.resolver == "" {
+		return dnsaudit.SystemServers(conf)
+	}
+	servers, err := dnsaudit.ParseUpstreams(p.resolver)
+	if err != nil {
+		return nil, fmt.Errorf("--resolver: %w", err)
+	}
+	return servers, nil
+}
