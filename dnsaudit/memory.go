@@ -26,6 +26,7 @@ type Memory struct {
 	max int
 
 	mu     sync.Mutex
+	places map[string]*places // by name
 	known  map[netip.Addr]*list.Element
 	latest *list.List // of *remembered, the one learned last in front
 }
@@ -41,14 +42,25 @@ type alias struct {
 	until time.Time
 }
 
+// places are the addresses that a name was answered with.
+type places struct {
+	addrs []netip.Addr
+	more  bool // than are kept
+	until time.Time
+}
+
+// maxPlaces is how many addresses are kept of one name.
+const maxPlaces = 32
+
 // NewMemory makes a Memory of at most max addresses, 65536 for 0: beyond it, the
 // one that was the answer least recently is forgotten. Each is remembered for
-// the 16 latest names.
+// the 16 latest names, and as many names for their addresses as there may be
+// addresses.
 func NewMemory(max int) *Memory {
 	if max <= 0 {
 		max = defaultMemory
 	}
-	return &Memory{max: max, known: make(map[netip.Addr]*list.Element), latest: list.New()}
+	return &Memory{max: max, places: make(map[string]*places), known: make(map[netip.Addr]*list.Element), latest: list.New()}
 }
 
 // Learn remembers that name was answered with addrs at a time, for as long as
@@ -64,6 +76,43 @@ func (m *Memory) Learn(name string, addrs []netip.Addr, ttl time.Duration, now t
 	for len(m.known) > m.max {
 		m.forget(m.latest.Back())
 	}
+	m.place(name, addrs, until, now)
+}
+
+// place remembers the addresses of a name, beside those that still count.
+func (m *Memory) place(name string, addrs []netip.Addr, until, now time.Time) {
+	p := m.places[name]
+	if p == nil || !now.Before(p.until) {
+		for other := range m.places { // any one, where there are too many
+			if len(m.places) < m.max {
+				break
+			}
+			delete(m.places, other)
+		}
+		p = &places{}
+		m.places[name] = p
+	}
+	for _, a := range addrs {
+		switch a = a.Unmap(); {
+		case slices.Contains(p.addrs, a):
+		case len(p.addrs) == maxPlaces:
+			p.more = true
+		default:
+			p.addrs = append(p.addrs, a)
+		}
+	}
+	if until.After(p.until) {
+		p.until = until
+	}
+}
+
+// Elsewhere says that name was lately answered with other addresses than addr,
+// and never with that one.
+func (m *Memory) Elsewhere(name string, addr netip.Addr, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.places[name]
+	return p != nil && now.Before(p.until) && !p.more && !slices.Contains(p.addrs, addr.Unmap())
 }
 
 // Names are the names that addr was the answer to, and still is at now, the

@@ -138,3 +138,29 @@ func TestRateIsBounded(t *testing.T) {
 	require.True(t, r.allow(client(4), now))
 	require.Len(t, r.buckets, 1, "those that had gone are forgotten")
 }
+
+// TestElsewhere: a name that has other addresses is told, one that nobody asked
+// for, or that has more than are kept, is not.
+func TestElsewhere(t *testing.T) {
+	m, now := NewMemory(3), time.Now()
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	require.False(t, m.Elsewhere("a.example", one, now), "nobody asked")
+	m.Learn("a.example", []netip.Addr{one}, time.Minute, now)
+	require.False(t, m.Elsewhere("a.example", one, now))
+	require.False(t, m.Elsewhere("a.example", netip.MustParseAddr("::ffff:192.0.2.1"), now))
+	require.True(t, m.Elsewhere("a.example", two, now))
+	require.False(t, m.Elsewhere("a.example", two, now.Add(time.Hour)), "forgotten")
+	m.Learn("a.example", []netip.Addr{two}, time.Minute, now)
+	require.False(t, m.Elsewhere("a.example", two, now))
+	require.False(t, m.Elsewhere("a.example", one, now), "both count")
+	many := []netip.Addr{}
+	for i := range maxPlaces + 1 {
+		many = append(many, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
+	}
+	m.Learn("b.example", many, time.Minute, now)
+	require.False(t, m.Elsewhere("b.example", one, now), "nobody knows them all")
+	for i := range 100 {
+		m.Learn(fmt.Sprintf("%d.example", i), []netip.Addr{one}, time.Minute, now)
+	}
+	require.LessOrEqual(t, len(m.places), 3)
+}

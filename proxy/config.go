@@ -23,10 +23,9 @@ type Config struct {
 	Enforce bool
 	// Resolve looks a host name up. It is called by many goroutines at once.
 	Resolve func(context.Context, policy.Name) policy.Resolution
-	// Names are the names that DNS gave an address for lately, the latest first: they
-	// tell what a client meant by a bare address, and never allow anything. nil:
-	// nothing is known of any.
-	Names func(netip.Addr) []string
+	// Memory tells what a client meant by a bare address; it never allows anything.
+	// nil: nothing is known of any.
+	Memory Memory
 	// Parent says through which proxy a destination is reached, nil for none
 	// (the shape of httpproxy.Config.ProxyFunc). A nil func: never through one.
 	Parent func(*url.URL) (*url.URL, error)
@@ -53,6 +52,20 @@ type Config struct {
 	// Log takes what concerns the operator: nothing about single destinations.
 	Log zerolog.Logger
 }
+
+// Memory is what DNS lately said. Its methods are called by many goroutines at once.
+type Memory interface {
+	// Names are the names that a was the answer to, the latest first.
+	Names(a netip.Addr, now time.Time) []string
+	// Elsewhere says that name has other addresses than a, and not that one.
+	Elsewhere(name string, a netip.Addr, now time.Time) bool
+}
+
+// oblivion is the Memory of nothing.
+type oblivion struct{}
+
+func (oblivion) Names(netip.Addr, time.Time) []string         { return nil }
+func (oblivion) Elsewhere(string, netip.Addr, time.Time) bool { return false }
 
 // ProbeMode says when the proxy makes a TLS handshake of its own.
 type ProbeMode string

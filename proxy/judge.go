@@ -44,6 +44,9 @@ func (t *tunnel) describe(o *policy.Observation) {
 		note(o, detail{"hello_bytes": t.helloSize})
 	}
 	t.rename(o, h)
+	if t.astray {
+		note(o, detail{"sni_elsewhere": true}) // DNS gave that name other addresses
+	}
 }
 
 // tlsVersion is "1.2" for 0x0303, "" for 0.

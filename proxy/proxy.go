@@ -27,7 +27,7 @@ type Proxy struct {
 	index   atomic.Pointer[policy.Index]
 	enforce bool
 	resolve func(context.Context, policy.Name) policy.Resolution
-	names   func(netip.Addr) []string
+	memory  Memory
 	parent  func(*url.URL) (*url.URL, error)
 	sink    policy.Sink
 	clients []netip.Prefix
@@ -53,6 +53,8 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	tunnels  map[*tunnel]struct{}
+	captures []net.Listener
+	closing  bool
 	count    int
 	byClient map[netip.Addr]int
 }
@@ -60,7 +62,7 @@ type Proxy struct {
 // New makes a Proxy; c's zero fields have their documented defaults.
 func New(c Config) *Proxy {
 	p := &Proxy{
-		enforce: c.Enforce, resolve: c.Resolve, names: c.Names, parent: c.Parent, sink: c.Sink,
+		enforce: c.Enforce, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
 		guard:    guard{allowed: c.Allowed, privateAllowed: c.PrivateAllowed},
 		limits:   c.Limits.or(DefaultLimits(1024)),
@@ -75,8 +77,8 @@ func New(c Config) *Proxy {
 	if p.clients == nil {
 		p.clients = loopbackRanges
 	}
-	if p.names == nil {
-		p.names = func(netip.Addr) []string { return nil }
+	if p.memory == nil {
+		p.memory = oblivion{}
 	}
 	p.life, p.cutAll = context.WithCancel(context.Background())
 	p.prober = newProber(p, c.Probe, c.Roots)
@@ -110,6 +112,7 @@ func (p *Proxy) Serve(l net.Listener) error {
 func (p *Proxy) Shutdown(ctx context.Context) {
 	stop := context.AfterFunc(ctx, p.cut)
 	defer stop()
+	p.letGo()
 	if p.server.Shutdown(ctx) != nil {
 		p.server.Close()
 	}
@@ -258,7 +261,7 @@ func (p *Proxy) meant(o *policy.Observation, n policy.Name) (listed bool) {
 		return p.name(o, n, policy.FromAsked)
 	}
 	listed = p.name(o, n, policy.FromAddress)
-	names := p.names(addr)
+	names := p.memory.Names(addr, time.Now())
 	if len(names) == 0 {
 		return listed
 	}

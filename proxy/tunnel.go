@@ -22,6 +22,7 @@ type tunnel struct {
 	route    route
 	name     policy.Name // asked for
 	entered  bool        // it counts against the limits
+	told     bool        // the client was refused in its own protocol
 	up, down flow
 	alarm    *time.Timer
 	active   atomic.Int64 // when the last byte went by, Unix nanoseconds
@@ -52,6 +53,7 @@ type tunnel struct {
 	interim   bool          // its success was recorded
 	passed    *probe        // the certificate that went by in the clear
 	barred    bool          // denied by its server name: o has the verdict
+	astray    bool          // its server name has other addresses
 	closed    bool          // the closing record is made
 }
 
@@ -165,6 +167,7 @@ func (t *tunnel) parseEnd() {
 	}
 	t.parser.End(hello.Truncated)
 	t.parsed, t.hello = true, t.parser.Hello()
+	t.astray = t.strays(t.hello)
 	t.shake.EarlyData = t.hello.EarlyData
 }
 
@@ -351,55 +354,3 @@ func (t *tunnel) opened() {
 	t.client.SetReadDeadline(time.Time{})
 	t.phase.Store(carrying)
 }
-
-// hold keeps the client's first message back, in enforce mode, until it is
-// judged: a server name in it must be listed too. It returns the bytes to begin
-// with; where the answer is no, nothing has reached the destination.
-func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
-	if !t.p.enforce {
-		return b, true
-	}
-	parser := hello.Parser{Limit: t.p.limits.FirstBytes}
-	buf := make([]byte, 4096)
-	seen, begun := 0, false
-	for !parser.Feed(b[seen:]) {
-		if seen = len(b); seen > 0 && !begun {
-			begun = true
-			t.client.SetReadDeadline(time.Now().Add(t.p.limits.FirstTimeout))
-		}
-		n, err := t.client.Read(buf)
-		if b = append(b, buf[:n]...); err != nil && n == 0 {
-			parser.End(hello.TimedOut)
-			break
-		}
-	}
-	t.client.SetReadDeadline(time.Time{})
-	if t.listed(parser.Hello(), b) {
-		return b, true
-	}
-	t.mu.Lock()
-	t.parsed, t.hello, t.barred, t.first = true, parser.Hello(), true, time.Now()
-	t.hello.Protocol = hello.TLS // as far as it went
-	fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "the server name is in no catalog, and the mode is enforce"})
-	t.mu.Unlock()
-	t.client.Write(accessDenied)
-	lastWord(t.client)
-	t.cut("denied")
-	return nil, false
-}
-
-// listed says whether what the client's first message names may pass: nothing, or
-// a listed name. A hello that cannot be read may name anything.
-func (t *tunnel) listed(h hello.Hello, b []byte) bool {
-	switch {
-	case h.Protocol == hello.TLS && h.Reason == hello.NoName, h.Protocol != hello.TLS && h.Reason != hello.TimedOut && h.Reason != hello.TooLong:
-		return true
-	case h.Reason != hello.None:
-		return len(b) == 0 // the client said nothing
-	}
-	sni, err := policy.ParseName(h.ServerName)
-	return err == nil && (sni == t.name || len(t.p.index.Load().Match(nil, sni, t.o.Port)) > 0)
-}
-
-// accessDenied is a fatal TLS alert (RFC 8446 section 6).
-var accessDenied = []byte{21, 3, 3, 0, 2, 2, 49}

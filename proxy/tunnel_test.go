@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -316,14 +317,7 @@ func TestCancelledWays(t *testing.T) {
 // the server name where the client says one; neither allows what the address
 // itself is refused for.
 func TestNamesOfAnAddress(t *testing.T) {
-	known := func(c *Config) {
-		c.Names = func(a netip.Addr) []string {
-			if a == netip.MustParseAddr("127.0.0.1") {
-				return []string{"a.example.com", "b.example.org"}
-			}
-			return nil
-		}
-	}
+	remember := func(c *Config) { c.Memory = known{"127.0.0.1": {"a.example.com", "b.example.org"}} }
 	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)).String()
 	n := 0
@@ -336,7 +330,7 @@ func TestNamesOfAnAddress(t *testing.T) {
 		return next(r)
 	}
 	t.Run("observe", func(t *testing.T) {
-		r := newRig(t, func(c *Config) { known(c); c.Index = listing(port, "*.example.com") })
+		r := newRig(t, func(c *Config) { remember(c); c.Index = listing(port, "*.example.com") })
 		o := echo(r, "\x00word")
 		require.Equal(t, []any{"127.0.0.1", "a.example.com", "a.example.com", policy.FromDNS, policy.OK},
 			[]any{o.Asked, o.Resolved, o.Name, o.NameFrom, o.Outcome}, "%+v", o)
@@ -351,13 +345,27 @@ func TestNamesOfAnAddress(t *testing.T) {
 		require.Equal(t, []any{policy.KindRequest, "a.example.com", policy.FromDNS}, []any{o.Kind, o.Name, o.NameFrom})
 	})
 	t.Run("enforce", func(t *testing.T) {
-		r := newRig(t, func(c *Config) { known(c); c.Index = listing(port, "*.example.com"); c.Enforce = true })
+		r := newRig(t, func(c *Config) { remember(c); c.Index = listing(port, "*.example.com"); c.Enforce = true })
 		_, _, resp := r.say("CONNECT", "CONNECT "+at+" HTTP/1.1\r\nHost: "+at+"\r\n\r\n")
 		require.Equal(t, http.StatusForbidden, resp.StatusCode)
 		require.Equal(t, policy.Denied, r.one().Outcome)
 		_, _, resp = r.say("GET", "GET http://"+at+"/ HTTP/1.1\r\nHost: "+at+"\r\n\r\n")
 		require.Equal(t, http.StatusForbidden, resp.StatusCode)
 	})
+}
+
+// known is a Memory: the names of addresses.
+type known map[string][]string
+
+func (k known) Names(a netip.Addr, _ time.Time) []string { return k[a.String()] }
+
+func (k known) Elsewhere(name string, a netip.Addr, _ time.Time) bool {
+	for addr, names := range k {
+		if addr != a.String() && slices.Contains(names, name) {
+			return !slices.Contains(k[a.String()], name)
+		}
+	}
+	return false
 }
 
 // TestList: what is listed can be replaced while connections run.

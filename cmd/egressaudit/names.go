@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -67,7 +65,7 @@ func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink polic
 		return err
 	}
 	config.Own = append(config.Own, bound(n.tcp.Addr()))
-	config.Names = func(a netip.Addr) []string { return memory.Names(a, time.Now()) }
+	config.Memory = memory
 	return n.forwarder.Refuses(n.tcp.Addr())
 }
 

@@ -1,0 +1,209 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/proxy/hello"
+)
+
+// nameTime is how long the first bytes of a client are waited for, only to name a
+// destination that could not be reached.
+const nameTime = time.Second
+
+// Origin says where a captured connection was going. An error says that nobody
+// redirected it: its client came to the listener itself.
+type Origin func(*net.TCPConn) (netip.AddrPort, error)
+
+// ServeCaptured accepts on l, which it closes at the end, connections of clients
+// that know of no proxy, until Shutdown; then it returns nil. Each goes on to the
+// address that origin tells, and to no other: the name in its first bytes only
+// tells who was meant. listener is its name in observations, redirect or tproxy.
+// Of connections that fail, the client sees a reset.
+//
+// In enforce mode nothing goes out before the first bytes are judged, unless the
+// address itself is listed. What is not listed is refused in its own protocol:
+// TLS by a fatal alert, HTTP by 403, anything else by a reset.
+func (p *Proxy) ServeCaptured(l net.Listener, listener string, origin Origin) error {
+	a, err := netip.ParseAddrPort(l.Addr().String())
+	if err != nil {
+		return fmt.Errorf("listen on %q: %w", l.Addr(), err)
+	}
+	p.guard.listen(a)
+	if !p.keep(l) {
+		return l.Close()
+	}
+	for pause := time.Duration(0); ; {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			p.take(c.(*net.TCPConn), listener, origin)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		default: // no descriptors left, say: it passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			p.log.Error().Err(err).Dur("pause", pause).Msg("accept")
+			time.Sleep(pause)
+		}
+	}
+}
+
+// keep remembers l for Shutdown; false when that was already.
+func (p *Proxy) keep(l net.Listener) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closing {
+		p.captures = append(p.captures, l)
+	}
+	return !p.closing
+}
+
+// letGo closes the listeners of ServeCaptured.
+func (p *Proxy) letGo() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
+	for _, l := range p.captures {
+		l.Close()
+	}
+}
+
+// take owns one captured connection from here to its record.
+func (p *Proxy) take(c *net.TCPConn, listener string, origin Origin) {
+	if !p.busy.enter() {
+		c.Close()
+		return
+	}
+	t := &tunnel{p: p, client: c, o: p.begin(policy.KindConnection, listener, addrOf(c.RemoteAddr()))}
+	go func() {
+		if pending, ok := t.reach(origin); ok {
+			t.carry(pending)
+			return
+		}
+		t.end()
+		if t.told {
+			lastWord(c)
+		} else {
+			c.SetLinger(0)
+		}
+		c.Close()
+		p.busy.leave()
+	}()
+}
+
+// reach judges a captured connection and opens its way; where there is none, o has
+// the verdict, and the client has been told. pending is what was read meanwhile.
+func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
+	p, o := t.p, &t.o
+	to, err := origin(t.client)
+	if err == nil {
+		t.name, err = policy.ParseName(to.Addr().Unmap().String())
+	}
+	if err != nil {
+		t.stray(err)
+		return nil, false
+	}
+	o.Asked, o.Port, o.Address = t.name.String(), to.Port(), netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	listed := p.meant(o, t.name)
+	switch {
+	case !p.admits(o.Client):
+		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"})
+		return nil, false
+	case !p.enter(o.Client.Addr()):
+		fail(o, denied(policy.ConnectionLimitReached), nil)
+		return nil, false
+	}
+	t.entered = true
+	if p.enforce && !listed {
+		if pending, ok = t.named(); !ok {
+			return nil, false
+		}
+	}
+	t.watch()
+	t.route = p.open(o, aim{name: t.name, port: o.Port, listed: true}) // clients could go to private ranges anyway
+	t.opened()
+	if t.route.conn == nil {
+		t.learn(pending)
+		return nil, false
+	}
+	return pending, true
+}
+
+// stray is a connection that nobody redirected: the canary, or somebody who takes
+// the listener for a destination.
+func (t *tunnel) stray(err error) {
+	o := &t.o
+	o.Address = addrOf(t.client.LocalAddr())
+	o.Port = o.Address.Port()
+	t.name, _ = policy.ParseName(o.Address.Addr().Unmap().String()) // an address is a name
+	o.Asked = t.name.String()
+	t.p.meant(o, t.name)
+	t.learn(nil)
+	if n, bad := policy.ParseName(o.Name); bad == nil && n.Within(canaryDomain) {
+		o.Origin = policy.OriginCanary
+		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "canary"})
+		return
+	}
+	fail(o, denied(policy.DestinationProhibited), detail{"why": err.Error()})
+}
+
+// learn takes the name from the client's first bytes, where no way is open for
+// them.
+func (t *tunnel) learn(pending []byte) {
+	h, b := t.message(pending, nameTime)
+	t.know(h, b)
+}
+
+// know takes a first message that was read before there was a way.
+func (t *tunnel) know(h hello.Hello, b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(b) > 0 {
+		t.first = time.Now()
+	}
+	t.parsed, t.hello, t.astray = true, h, t.strays(h)
+	t.describe(&t.o)
+}
+
+// strays says whether a captured connection names somebody whom DNS lately gave
+// other addresses than the one it goes to.
+func (t *tunnel) strays(h hello.Hello) bool {
+	addr, bare := t.name.Addr()
+	n, err := policy.ParseName(h.ServerName)
+	return bare && err == nil && t.o.Listener != "connect" && t.p.memory.Elsewhere(n.String(), addr, time.Now())
+}
+
+// named holds a client's first bytes until they are judged: whether a catalog has
+// the name in them. What it refuses has been told to the client.
+func (t *tunnel) named() (b []byte, ok bool) {
+	h, b := t.message(nil, t.p.limits.FirstTimeout)
+	name, err := policy.ParseName(h.ServerName)
+	if h.Protocol == hello.HTTP {
+		name, err = hostName(h.Host)
+	}
+	if err == nil && (h.Protocol == hello.HTTP || h.Reason == hello.None) && len(t.p.index.Load().Match(nil, name, t.o.Port)) > 0 {
+		return b, true
+	}
+	t.know(h, b)
+	fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "in no catalog, and the mode is enforce"})
+	t.turnAway(h)
+	return nil, false
+}
+
+// turnAway refuses a client in its own protocol.
+func (t *tunnel) turnAway(h hello.Hello) {
+	t.client.SetWriteDeadline(time.Now().Add(lastWordTime))
+	switch t.told = true; h.Protocol {
+	case hello.TLS:
+		t.client.Write(accessDenied)
+	case hello.HTTP:
+		t.refuse()
+	default:
+		t.told = false
+	}
+}

@@ -1,0 +1,261 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// redirected makes the rig take connections that were going to a port of
+// 127.0.0.1, as if the kernel had redirected them; it returns a dialer. Port 0
+// stands for a connection that nobody redirected.
+func (r *rig) redirected(port int) func() *net.TCPConn {
+	at := r.capture(port)
+	return func() *net.TCPConn {
+		c, err := net.Dial("tcp", at)
+		require.NoError(r.t, err)
+		r.t.Cleanup(func() { c.Close() })
+		require.NoError(r.t, c.SetDeadline(time.Now().Add(patience)))
+		return c.(*net.TCPConn)
+	}
+}
+
+// turnedAway connects, and demands a reset before anything else.
+func turnedAway(t *testing.T, at string) {
+	t.Helper()
+	c, err := net.Dial("tcp", at)
+	if err == nil {
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+		_, err = c.Read(make([]byte, 1))
+	}
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
+// capture is redirected, and returns the address.
+func (r *rig) capture(port int) string {
+	l := listen(r.t)
+	done := make(chan error, 1)
+	go func() {
+		done <- r.proxy.ServeCaptured(l, "redirect", func(*net.TCPConn) (netip.AddrPort, error) {
+			if port == 0 {
+				return netip.AddrPort{}, errors.New("it was not redirected")
+			}
+			return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)), nil
+		})
+	}()
+	r.t.Cleanup(func() { r.shutdown(); require.NoError(r.t, <-done) })
+	return l.Addr().String()
+}
+
+// namelessHello is the first message of a client that says no server name.
+func namelessHello() []byte {
+	ours, theirs := net.Pipe()
+	go func() {
+		tls.Client(ours, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		ours.Close()
+	}()
+	b := make([]byte, 16<<10)
+	n, _ := theirs.Read(b)
+	theirs.Close()
+	return b[:n]
+}
+
+// TestCaptured: what was redirected goes on to where it was going, and is named by
+// what it says.
+func TestCaptured(t *testing.T) {
+	get := "GET /secret HTTP/1.1\r\nHost: plain.example.com\r\n\r\n"
+	for name, c := range map[string]struct {
+		says, name string
+		from       policy.NameFrom
+		protocol   string
+	}{
+		"TLS":              {string(clientHello(host)), host, policy.FromSNI, "tls"},
+		"TLS without name": {string(namelessHello()), "known.example.com", policy.FromDNS, "tls"},
+		"HTTP":             {get, "plain.example.com", policy.FromHost, "http"},
+		"something else":   {"\x00word", "known.example.com", policy.FromDNS, "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(c *Config) { c.Memory = known{"127.0.0.1": {"known.example.com"}} })
+			port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+			conn := r.redirected(port)()
+			io.WriteString(conn, c.says)
+			_, err := io.ReadFull(conn, make([]byte, len(c.says)))
+			require.NoError(t, err, "what went in came back")
+			conn.Close()
+			o := r.one()
+			require.Equal(t, []any{"redirect", "127.0.0.1", c.name, c.from, c.protocol, uint16(port)},
+				[]any{o.Listener, o.Asked, o.Name, o.NameFrom, o.Protocol, o.Port}, "%+v", o)
+			require.Equal(t, fmt.Sprintf("127.0.0.1:%d", port), o.Address.String())
+			require.EqualValues(t, len(c.says), o.BytesUp)
+			require.NotContains(t, fmt.Sprint(o), "secret")
+		})
+	}
+}
+
+// TestCapturedServerFirst: nobody waits for a client that waits itself.
+func TestCapturedServerFirst(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Limits.FirstTimeout = time.Hour })
+	port := site(t, func(s *net.TCPConn) { io.WriteString(s, "220 ready\r\n"); io.Copy(io.Discard, s) })
+	conn := r.redirected(port)()
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "220 ready\r\n", line)
+	conn.Close()
+	require.Equal(t, policy.OK, r.one().Outcome)
+}
+
+// TestCapturedFailure: a destination that cannot be reached is named by the
+// client's first bytes all the same, and the client is reset.
+func TestCapturedFailure(t *testing.T) {
+	l := listen(t)
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	r := newRig(t, nil)
+	conn := r.redirected(port)()
+	conn.Write(clientHello(host))
+	_, err := conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	o := r.one()
+	require.Equal(t, []any{policy.Failed, policy.StageConnect, policy.ConnectionRefused, host, policy.FromSNI, policy.SNIPresent},
+		[]any{o.Outcome, o.Stage, o.Error, o.Name, o.NameFrom, o.SNIState}, "%+v", o)
+	require.Zero(t, o.BytesUp)
+
+	silent := r.redirected(port)()
+	_, err = silent.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET, "a client that says nothing is not kept")
+	o = r.closing(2)[1]
+	require.Equal(t, []any{"127.0.0.1", policy.FromAddress, "none"}, []any{o.Name, o.NameFrom, o.Protocol})
+}
+
+// TestCapturedAstray: a server name that DNS gave other addresses is told.
+func TestCapturedAstray(t *testing.T) {
+	for name, astray := range map[string]bool{"here.example.com": false, "there.example.com": true, "never.example.com": false} {
+		r := newRig(t, func(c *Config) {
+			c.Memory = known{"127.0.0.1": {"here.example.com"}, "192.0.2.1": {"there.example.com"}}
+		})
+		conn := r.redirected(site(t, func(s *net.TCPConn) { io.Copy(s, s) }))()
+		hello := clientHello(name)
+		conn.Write(hello)
+		io.ReadFull(conn, make([]byte, len(hello)))
+		conn.Close()
+		require.Equal(t, astray, r.one().Detail["sni_elsewhere"] == true, name)
+	}
+}
+
+// TestCapturedStray: who comes to the listener itself is led nowhere; the canary
+// is known by its name.
+func TestCapturedStray(t *testing.T) {
+	r := newRig(t, nil)
+	dial := r.redirected(0)
+	for i, c := range []struct {
+		name   string
+		origin policy.Origin
+		error  policy.Error
+	}{
+		{"x.canary.egressaudit.invalid", policy.OriginCanary, policy.HTTPRequestDenied},
+		{host, policy.OriginClient, policy.DestinationProhibited},
+	} {
+		conn := dial()
+		conn.Write(clientHello(c.name))
+		_, err := conn.Read(make([]byte, 1))
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		o := r.closing(i + 1)[i]
+		require.Equal(t, []any{c.origin, policy.Denied, c.error, c.name}, []any{o.Origin, o.Outcome, o.Error, o.Name}, "%+v", o)
+	}
+}
+
+// TestCapturedClients: only --clients are carried, and no more than the limit.
+func TestCapturedClients(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	r := newRig(t, func(c *Config) { c.Clients = prefixes("192.0.2.0/24") })
+	turnedAway(t, r.capture(port))
+	require.Equal(t, policy.HTTPRequestDenied, r.one().Error)
+
+	r = newRig(t, func(c *Config) { c.Limits.Tunnels = 1 })
+	at := r.capture(port)
+	first, err := net.Dial("tcp", at)
+	require.NoError(t, err)
+	defer first.Close()
+	io.WriteString(first, "word")
+	io.ReadFull(first, make([]byte, 4))
+	turnedAway(t, at)
+	require.Equal(t, policy.ConnectionLimitReached, r.one().Error)
+}
+
+// TestCapturedGuard: private ranges can be reached by captured clients anyway,
+// loopback and metadata cannot.
+func TestCapturedGuard(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	r := newRig(t, func(c *Config) { c.Allowed = nil })
+	_, err := r.redirected(port)().Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	require.Equal(t, policy.DestinationProhibited, r.one().Error)
+}
+
+// TestCapturedEnforce: what is not listed is refused in its own protocol, before
+// anything went out.
+func TestCapturedEnforce(t *testing.T) {
+	var dialled atomic.Int32
+	port := site(t, func(s *net.TCPConn) { dialled.Add(1); io.Copy(s, s) })
+	enforce := func(hosts ...string) *rig {
+		return newRig(t, func(c *Config) {
+			c.Enforce, c.Index, c.Limits.FirstTimeout = true, listing(port, hosts...), 100*time.Millisecond
+		})
+	}
+	refused := func(r *rig, says string) (told []byte, err error) {
+		conn := r.redirected(port)()
+		io.WriteString(conn, says)
+		told, err = io.ReadAll(conn)
+		require.Equal(t, policy.HTTPRequestDenied, r.one().Error)
+		return told, err
+	}
+	told, err := refused(enforce("*.example.com"), string(clientHello("other.example.org")))
+	require.NoError(t, err)
+	require.Equal(t, accessDenied, told)
+
+	told, err = refused(enforce("*.example.com"), "GET / HTTP/1.1\r\nHost: other.example.org\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(string(told))), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusForbidden, resp.StatusCode)
+
+	told, err = refused(enforce("*.example.com"), string(namelessHello()))
+	require.NoError(t, err)
+	require.Equal(t, accessDenied, told)
+
+	for _, says := range []string{"\x00word", ""} {
+		_, err = refused(enforce("*.example.com"), says)
+		require.ErrorIs(t, err, syscall.ECONNRESET, "%q", says)
+	}
+	require.Zero(t, dialled.Load(), "nothing went out")
+
+	for _, says := range []string{string(clientHello(host)), "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n"} {
+		r := enforce("*.example.com")
+		conn := r.redirected(port)()
+		io.WriteString(conn, says)
+		_, err = io.ReadFull(conn, make([]byte, len(says)))
+		require.NoError(t, err)
+		conn.Close()
+		require.Equal(t, host, r.one().Name)
+	}
+	r := enforce("127.0.0.1") // listed by its address: a server may speak first
+	conn := r.redirected(port)()
+	io.WriteString(conn, "\x00word")
+	_, err = io.ReadFull(conn, make([]byte, 5))
+	require.NoError(t, err)
+}
