@@ -89,38 +89,51 @@ func (p *Parser) readMessage(b []byte) {
 		p.stash.add(b)
 		m = p.stash.bytes()
 	}
-	if m[0] != typeClientHello {
-		p.decide(Other, NotTLS)
+	if h, decided := message(m, p.limit()); decided {
+		p.hello = h
+		p.decide(h.Protocol, h.Reason)
 		return
-	}
-	if len(m) >= 4 {
-		size := 4 + int(m[1])<<16 + int(m[2])<<8 + int(m[3])
-		if size > p.limit() {
-			p.decide(TLS, TooLong)
-			return
-		}
-		if len(m) >= size {
-			p.readHello(m[4:size])
-			return
-		}
 	}
 	if len(p.stash.bytes()) == 0 {
 		p.stash.add(b)
 	}
 }
 
-func (p *Parser) readHello(body []byte) {
-	h, ok := parseClientHello(body)
+// Message reads a ClientHello that comes without records, as in the CRYPTO frames
+// of QUIC (RFC 9001 section 4.1.3): b begins with the handshake message's header.
+// decided is false while b does not hold all of it; a message longer than 64 KiB
+// is TooLong as soon as it says so. What follows it is not read, and b is not
+// kept.
+func Message(b []byte) (h Hello, decided bool) {
+	if len(b) == 0 {
+		return Hello{}, false
+	}
+	return message(b, defaultLimit)
+}
+
+func message(m []byte, limit int) (h Hello, decided bool) {
+	if m[0] != typeClientHello {
+		return Hello{Protocol: Other, Reason: NotTLS}, true
+	}
+	if len(m) < 4 {
+		return Hello{}, false
+	}
+	size := 4 + int(m[1])<<16 + int(m[2])<<8 + int(m[3])
+	switch {
+	case size > limit:
+		return Hello{Protocol: TLS, Reason: TooLong}, true
+	case len(m) < size:
+		return Hello{}, false
+	}
+	h, ok := parseClientHello(m[4:size])
+	h.Protocol = TLS
 	switch {
 	case !ok:
-		p.decide(TLS, Malformed)
+		h.Reason = Malformed
 	case h.ServerName == "":
-		p.hello = h
-		p.decide(TLS, NoName)
-	default:
-		p.hello = h
-		p.decide(TLS, None)
+		h.Reason = NoName
 	}
+	return h, true
 }
 
 // Extensions that are read; https://www.iana.org/assignments/tls-extensiontype-values.
@@ -250,6 +263,8 @@ func protocolName(b []byte) string {
 		return "h2"
 	case "http/1.1":
 		return "http/1.1"
+	case "h3":
+		return "h3"
 	}
 	return string(b)
 }
