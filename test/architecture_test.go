@@ -23,6 +23,7 @@ var may = map[string][]string{
 	"policy/live":        {"policy", "policy/report"},
 	"proxy":              {"policy", "proxy/hello"},
 	"proxy/hello":        {},
+	"proxy/capture":      {"policy", "proxy/hello"},
 	"dnsaudit":           {"policy"},
 	"cmd/egressaudit":    {"*"},
 	"test":               {"*"},
