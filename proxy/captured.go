@@ -100,15 +100,15 @@ func (p *Proxy) take(c *net.TCPConn, listener string, origin Origin) {
 // the verdict, and the client has been told. pending is what was read meanwhile.
 func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 	p, o := t.p, &t.o
-	to, err := origin(t.client)
+	at, err := origin(t.client)
 	if err == nil {
-		t.name, err = policy.ParseName(to.Addr().Unmap().String())
+		t.name, err = policy.ParseName(at.Addr().Unmap().String())
 	}
 	if err != nil {
 		t.stray(err)
 		return nil, false
 	}
-	o.Asked, o.Port, o.Address = t.name.String(), to.Port(), netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	o.Asked, o.Port, o.Address = t.name.String(), at.Port(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	listed := p.meant(o, t.name)
 	switch {
 	case !p.admits(o.Client):
@@ -124,8 +124,12 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 			return nil, false
 		}
 	}
+	to := aim{name: t.name, port: o.Port, listed: true} // clients could go to private ranges anyway
+	if p.keepClient && o.Listener == "tproxy" {
+		to.from = o.Client.Addr()
+	}
 	t.watch()
-	t.route = p.open(o, aim{name: t.name, port: o.Port, listed: true}) // clients could go to private ranges anyway
+	t.route = p.open(o, to)
 	t.opened()
 	if t.route.conn == nil {
 		t.learn(pending)

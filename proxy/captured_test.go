@@ -259,3 +259,43 @@ func TestCapturedEnforce(t *testing.T) {
 	_, err = io.ReadFull(conn, make([]byte, 5))
 	require.NoError(t, err)
 }
+
+// TestJudgeFlow: UDP flows are named, and judged, as connections are.
+func TestJudgeFlow(t *testing.T) {
+	flow := func(sni, to string) *policy.Observation {
+		at := netip.MustParseAddrPort(to)
+		return &policy.Observation{Client: netip.MustParseAddrPort("127.0.0.1:4000"), Address: at, Port: at.Port(), SNI: sni, Begun: time.Now()}
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		flow   *policy.Observation
+		pass   bool
+		error  policy.Error
+		name   string
+		listed int
+	}{
+		"observe, listed":     {nil, flow("a.example.com", "192.0.2.1:443"), true, "", "a.example.com", 1},
+		"observe, not listed": {nil, flow("a.example.org", "192.0.2.1:443"), true, "", "a.example.org", 0},
+		"no server name":      {nil, flow("", "192.0.2.1:443"), true, "", "192.0.2.1", 0},
+		"enforce, listed":     {func(c *Config) { c.Enforce = true }, flow("a.example.com", "192.0.2.1:443"), true, "", "a.example.com", 1},
+		"enforce, not listed": {func(c *Config) { c.Enforce = true }, flow("a.example.org", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "a.example.org", 0},
+		"enforce, no name":    {func(c *Config) { c.Enforce = true }, flow("", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "192.0.2.1", 0},
+		"refused":             {func(c *Config) { c.RefuseQUIC = true }, flow("a.example.com", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "a.example.com", 1},
+		"metadata":            {nil, flow("a.example.com", "169.254.169.254:443"), false, policy.DestinationProhibited, "a.example.com", 1},
+		"a stranger":          {func(c *Config) { c.Clients = prefixes("192.0.2.0/24") }, flow("a.example.com", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "a.example.com", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := Config{Index: listing(443, "*.example.com")}
+			if c.change != nil {
+				c.change(&config)
+			}
+			p := New(config)
+			require.Equal(t, c.pass, p.JudgeFlow(c.flow))
+			id := c.flow.ID
+			p.JudgeFlow(c.flow)
+			require.Equal(t, id, c.flow.ID, "asked again")
+			require.Equal(t, []any{c.error, c.name, c.listed}, []any{c.flow.Error, c.flow.Name, len(c.flow.Matches)})
+			require.Equal(t, c.pass, c.flow.Decision == policy.Allow)
+		})
+	}
+}

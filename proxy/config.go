@@ -41,6 +41,10 @@ type Config struct {
 	// PrivateAllowed lifts the guard from private and shared ranges, for clients
 	// that could go there anyway.
 	PrivateAllowed bool
+	// KeepClient dials, for what comes by TPROXY, from the client's own address.
+	KeepClient bool
+	// RefuseQUIC refuses every UDP flow, so that clients turn to TCP.
+	RefuseQUIC bool
 	// Canary is the name whose connections are recorded as the trial's own.
 	Canary policy.Name
 	// Probe says when a certificate is looked at by a handshake of our own.

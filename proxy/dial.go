@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/proxy/capture"
 )
 
 // attemptDelay is when the next address is tried beside one that has not
@@ -22,12 +23,18 @@ type attempt struct {
 	err  error
 }
 
+// dialing is how addresses are dialled.
+type dialing struct {
+	guarded bool
+	from    netip.Addr // the client's, which stays the source; none: our own
+}
+
 // race connects to the first of the addresses that answers: families by turns,
 // each attempt a little after the one before, all within the context's time.
 // conn is nil where none answered; lost are the attempts that failed.
-func (p *Proxy) race(ctx context.Context, to []netip.AddrPort, guarded bool) (won attempt, lost []attempt) {
+func (p *Proxy) race(ctx context.Context, to []netip.AddrPort, how dialing) (won attempt, lost []attempt) {
 	if len(to) == 1 {
-		a := p.dial(ctx, to[0], guarded)
+		a := p.dial(ctx, to[0], how)
 		if a.err != nil {
 			return attempt{}, []attempt{a}
 		}
@@ -46,7 +53,7 @@ func (p *Proxy) race(ctx context.Context, to []netip.AddrPort, guarded bool) (wo
 				first := to[0]
 				to = to[1:]
 				running++
-				go func() { results <- p.dial(ctx, first, guarded) }()
+				go func() { results <- p.dial(ctx, first, how) }()
 				next.Reset(attemptDelay)
 			}
 		case a := <-results:
@@ -96,11 +103,14 @@ func interleave(to []netip.AddrPort) []netip.AddrPort {
 
 // dial connects to one address. Keep-alives are off: what a firewall does to an
 // idle connection is for the trial to see.
-func (p *Proxy) dial(ctx context.Context, to netip.AddrPort, guarded bool) attempt {
-	d := net.Dialer{KeepAlive: -1, Control: func(_, address string, _ syscall.RawConn) error {
+func (p *Proxy) dial(ctx context.Context, to netip.AddrPort, how dialing) attempt {
+	d := net.Dialer{KeepAlive: -1, Control: func(network, address string, c syscall.RawConn) error {
 		a, err := netip.ParseAddrPort(address)
-		if err != nil || guarded && p.guard.judge(a) > private {
+		switch {
+		case err != nil || how.guarded && p.guard.judge(a) > private:
 			return errGuard
+		case how.from.IsValid():
+			return capture.KeepClientAddress(how.from)(network, address, c)
 		}
 		return nil
 	}}

@@ -72,7 +72,7 @@ func TestRace(t *testing.T) {
 			begun := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			won, lost := p.race(ctx, c.to, true)
+			won, lost := p.race(ctx, c.to, dialing{guarded: true})
 			require.Equal(t, c.won, won.to)
 			require.Len(t, lost, c.lost)
 			require.Equal(t, c.won.IsValid(), won.conn != nil)
@@ -89,7 +89,7 @@ func TestRaceEndsInTime(t *testing.T) {
 	p := New(Config{Index: listing(443), Allowed: prefixes("127.0.0.0/8")})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	won, lost := p.race(ctx, []netip.AddrPort{dead(t), dead(t), dead(t)}, true)
+	won, lost := p.race(ctx, []netip.AddrPort{dead(t), dead(t), dead(t)}, dialing{guarded: true})
 	require.Nil(t, won.conn)
 	require.Len(t, lost, 3)
 }
@@ -100,8 +100,8 @@ func TestDialIsGuarded(t *testing.T) {
 	port := uint16(site(t, func(*net.TCPConn) {}))
 	for _, a := range []string{"127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"} {
 		to := netip.AddrPortFrom(netip.MustParseAddr(a), port)
-		require.ErrorIs(t, p.dial(t.Context(), to, true).err, errGuard, a)
-		open := p.dial(t.Context(), to, false)
+		require.ErrorIs(t, p.dial(t.Context(), to, dialing{guarded: true}).err, errGuard, a)
+		open := p.dial(t.Context(), to, dialing{})
 		require.NoError(t, open.err, "a parent may be anywhere")
 		open.conn.Close()
 	}

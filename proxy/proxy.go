@@ -24,18 +24,19 @@ import (
 // Proxy is a forward proxy. It is made by New; its methods may be called by
 // several goroutines at once.
 type Proxy struct {
-	index   atomic.Pointer[policy.Index]
-	enforce bool
-	resolve func(context.Context, policy.Name) policy.Resolution
-	memory  Memory
-	parent  func(*url.URL) (*url.URL, error)
-	sink    policy.Sink
-	clients []netip.Prefix
-	guard   guard
-	canary  policy.Name
-	limits  Limits
-	log     zerolog.Logger
-	prober  *prober
+	index                  atomic.Pointer[policy.Index]
+	enforce                bool
+	keepClient, refuseQUIC bool
+	resolve                func(context.Context, policy.Name) policy.Resolution
+	memory                 Memory
+	parent                 func(*url.URL) (*url.URL, error)
+	sink                   policy.Sink
+	clients                []netip.Prefix
+	guard                  guard
+	canary                 policy.Name
+	limits                 Limits
+	log                    zerolog.Logger
+	prober                 *prober
 
 	server    *http.Server
 	transport *http.Transport
@@ -62,7 +63,7 @@ type Proxy struct {
 // New makes a Proxy; c's zero fields have their documented defaults.
 func New(c Config) *Proxy {
 	p := &Proxy{
-		enforce: c.Enforce, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
+		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
 		guard:    guard{allowed: c.Allowed, privateAllowed: c.PrivateAllowed},
 		limits:   c.Limits.or(DefaultLimits(1024)),

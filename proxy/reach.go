@@ -25,9 +25,10 @@ type route struct {
 type aim struct {
 	name   policy.Name
 	port   uint16
-	listed bool     // a catalog has it
-	plain  bool     // absolute-form HTTP: a parent is not asked for a tunnel
-	via    []string // the Via fields that came with the request
+	listed bool       // a catalog has it
+	plain  bool       // absolute-form HTTP: a parent is not asked for a tunnel
+	via    []string   // the Via fields that came with the request
+	from   netip.Addr // the client's, where the destination is to see it
 }
 
 // open finds the way and goes it: parent or resolve, guard, connect. It writes
@@ -59,7 +60,7 @@ func (p *Proxy) find(o *policy.Observation, to aim) route {
 	case parent != nil:
 		return p.openParent(o, parent, to)
 	case literal:
-		return p.dialAny(o, policy.StageConnect, []netip.AddrPort{at}, true)
+		return p.dialAny(o, policy.StageConnect, []netip.AddrPort{at}, dialing{guarded: true, from: to.from})
 	}
 	return p.openDirect(o, to.name, to.port, to.listed)
 }
@@ -91,7 +92,7 @@ func (p *Proxy) openDirect(o *policy.Observation, name policy.Name, port uint16,
 		return fail(o, denied(policy.DestinationProhibited), d)
 	}
 	linked := privateLink(res.CNAMEs)
-	r := p.dialAny(o, policy.StageConnect, to, true)
+	r := p.dialAny(o, policy.StageConnect, to, dialing{guarded: true})
 	r.suspect = allPrivate && listed && !linked
 	if allPrivate && linked {
 		note(o, detail{"private_link": true})
@@ -127,7 +128,7 @@ func (p *Proxy) openParent(o *policy.Observation, parent *url.URL, aim aim) rout
 		v.Stage = policy.StageParent
 		return fail(o, v, d)
 	}
-	r := p.dialAny(o, policy.StageParent, to, false)
+	r := p.dialAny(o, policy.StageParent, to, dialing{})
 	r.parent = parent
 	if r.conn == nil || aim.plain {
 		return r
@@ -160,11 +161,11 @@ func (p *Proxy) parentAddrs(o *policy.Observation, parent *url.URL) ([]netip.Add
 }
 
 // dialAny dials, within the connect timeout in all.
-func (p *Proxy) dialAny(o *policy.Observation, stage policy.Stage, to []netip.AddrPort, guarded bool) route {
+func (p *Proxy) dialAny(o *policy.Observation, stage policy.Stage, to []netip.AddrPort, how dialing) route {
 	ctx, cancel := context.WithTimeout(p.life, p.limits.ConnectTimeout)
 	defer cancel()
 	begun := time.Now()
-	won, lost := p.race(ctx, to, guarded)
+	won, lost := p.race(ctx, to, how)
 	o.ConnectMS += time.Since(begun).Milliseconds()
 	if won.conn == nil {
 		v, of, d := dialVerdict(stage, lost)
