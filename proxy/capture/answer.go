@@ -32,7 +32,7 @@ type Answer struct {
 }
 
 // Answer judges a datagram that came from the server, before the server is known
-// to have answered; later ones need no judging. It wants the hello decided.
+// to have answered; later ones need no judging.
 func (r *Initials) Answer(datagram []byte) Answer {
 	p, rest, ok := parsePacket(datagram)
 	if !ok || p.typ == typeShort || !bytes.Equal(p.dcid, r.scid) {

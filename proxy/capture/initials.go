@@ -21,6 +21,7 @@ type Initials struct {
 	version uint32
 	decided bool
 	quic    bool
+	dcid    []byte // of the last Initial
 	scid    []byte
 	keys    []*keys // newest last
 	stream  stream
@@ -39,7 +40,8 @@ func (r *Initials) Feed(datagram []byte) (decided bool) {
 	case !ok, first.typ == typeShort && !r.quic:
 		r.refuse(hello.Hello{Protocol: hello.Other, Reason: hello.NotTLS})
 	case first.typ == typeUnknown:
-		r.quic, r.version, r.scid = true, first.version, bytes.Clone(first.scid)
+		r.quic = true
+		r.note(first)
 		r.refuse(hello.Hello{Protocol: hello.TLS, Reason: hello.Malformed})
 	default:
 		r.quic = true
@@ -53,6 +55,12 @@ func (r *Initials) refuse(h hello.Hello) {
 	if len(r.keys) == 0 {
 		r.decide(h)
 	}
+}
+
+// note keeps what a client calls itself, the server and the version.
+func (r *Initials) note(p packet) {
+	r.version = p.version
+	r.dcid, r.scid = append(r.dcid[:0], p.dcid...), append(r.scid[:0], p.scid...)
 }
 
 func (r *Initials) decide(h hello.Hello) { r.hello, r.decided = h, true }
@@ -121,7 +129,7 @@ func (r *Initials) readInitials(datagram []byte) {
 			continue
 		}
 		if plain, ok := r.open(*room, p); ok {
-			r.version, r.scid = p.version, append(r.scid[:0], p.scid...)
+			r.note(p)
 			r.readFrames(plain)
 		}
 	}
@@ -138,11 +146,23 @@ func (r *Initials) open(room []byte, p packet) (plain []byte, ok bool) {
 			return plain, true
 		}
 	}
-	if r.decided && r.knows(p.version) {
-		return nil, false // of another hello: for another Initials to derive
+	if r.decided || r.knows(p.version) {
+		return r.again(room, p)
 	}
-	if plain, ok = r.derive(room, p, p.dcid); ok || r.knows(p.version) || len(r.keys) == 0 {
+	if plain, ok = r.derive(room, p, p.dcid); ok || len(r.keys) == 0 {
 		return plain, ok
+	}
+	return r.derive(room, p, r.keys[0].dcid)
+}
+
+// again tries the keys that other packets of the same hello may have: those of a
+// second version, and before the decision those after a Retry.
+func (r *Initials) again(room []byte, p packet) (plain []byte, ok bool) {
+	switch {
+	case !r.decided:
+		return r.derive(room, p, p.dcid)
+	case len(r.keys) == 0 || r.knows(p.version):
+		return nil, false // of another hello: for another Initials to derive
 	}
 	return r.derive(room, p, r.keys[0].dcid)
 }

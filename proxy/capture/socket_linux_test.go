@@ -206,8 +206,8 @@ func TestTransparentUDP(t *testing.T) {
 func TestKeepClientAddress(t *testing.T) {
 	w := newWorld(t, "keep")
 	w.tproxy(t, 1)
+	require.NoError(t, w.inet.Batch("addr add 198.18.7.7/32 dev lo\naddr add 2001:db8::7/128 dev lo nodad\n"))
 	for _, d := range destinations {
-		require.NoError(t, w.inet.Run("ip", "addr", "add", netip.MustParseAddrPort(d.to).Addr().String(), "dev", "lo"))
 		client := netip.MustParseAddr(d.client)
 		dialer := net.Dialer{Control: KeepClientAddress(client), Timeout: 5 * time.Second}
 

@@ -1,0 +1,433 @@
+package capture
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// door takes datagrams on loopback as if they had gone to the server.
+type door struct {
+	*net.UDPConn
+	to netip.AddrPort
+}
+
+func (d door) Read(b []byte) (n int, client, to netip.AddrPort, err error) {
+	n, client, err = d.ReadFromUDPAddrPort(b)
+	return n, client, d.to, err
+}
+
+// stage is a relay between a client and a server, all of them on loopback.
+type stage struct {
+	*testing.T
+	relay          *Relay
+	front          netip.AddrPort
+	client, server *net.UDPConn
+	upstream       netip.AddrPort // of the flow, once the server has seen it
+	seen           chan policy.Observation
+}
+
+func udp(t *testing.T) *net.UDPConn {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+	return c
+}
+
+// newStage makes one that denies names that begin with "evil".
+func newStage(t *testing.T, l Limits) *stage {
+	s := &stage{T: t, client: udp(t), server: udp(t), seen: make(chan policy.Observation, 100)}
+	s.relay = NewRelay(Config{
+		Limits: l,
+		Sink:   func(o *policy.Observation) error { s.seen <- *o; return nil },
+		Judge: func(o *policy.Observation) bool {
+			if strings.HasPrefix(o.SNI, "evil") {
+				o.Verdict = policy.Verdict{Outcome: policy.Denied, Stage: policy.StagePolicy, Error: policy.HTTPRequestDenied, By: policy.BySelf, Confidence: policy.Certain}
+				return false
+			}
+			return true
+		},
+	})
+	s.relay.answer = func(netip.AddrPort) (*net.UDPConn, error) {
+		return net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	}
+	front, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	s.front = addrPort(front.LocalAddr())
+	served := make(chan error, 1)
+	go func() { served <- s.relay.serve(door{front, addrPort(s.server.LocalAddr())}) }()
+	t.Cleanup(func() {
+		s.relay.Shutdown(t.Context())
+		require.NoError(t, <-served)
+		require.Zero(t, s.relay.Flows())
+	})
+	return s
+}
+
+func (s *stage) ask(b []byte) {
+	s.Helper()
+	_, err := s.client.WriteToUDPAddrPort(b, s.front)
+	require.NoError(s, err)
+}
+
+// arrives demands that the server gets b next.
+func (s *stage) arrives(b []byte) {
+	s.Helper()
+	buf := make([]byte, 2000)
+	n, from, err := s.server.ReadFromUDPAddrPort(buf)
+	require.NoError(s, err)
+	require.Equal(s, b, buf[:n])
+	s.upstream = from
+}
+
+func (s *stage) answers(b []byte) {
+	s.Helper()
+	_, err := s.server.WriteToUDPAddrPort(b, s.upstream)
+	require.NoError(s, err)
+	require.Equal(s, b, s.hears())
+}
+
+// hears is what the client gets next.
+func (s *stage) hears() []byte {
+	s.Helper()
+	buf := make([]byte, 2000)
+	n, _, err := s.client.ReadFromUDPAddrPort(buf)
+	require.NoError(s, err)
+	return buf[:n]
+}
+
+// recorded is the next observation.
+func (s *stage) recorded() policy.Observation {
+	s.Helper()
+	select {
+	case o := <-s.seen:
+		return o
+	case <-time.After(20 * time.Second):
+		require.FailNow(s, "no observation")
+		panic("not reached")
+	}
+}
+
+// quiet demands that nothing more was recorded.
+func (s *stage) quiet() {
+	s.Helper()
+	require.Empty(s, s.seen)
+}
+
+var (
+	serverID = []byte("the server")
+	greeting = serverInitial(shot{keyID: idA, dcid: idB, scid: serverID, frames: make([]byte, 60)})
+)
+
+func helloTo(t *testing.T, name string, id []byte) []byte {
+	m := clientHello(t, name, "h3")
+	return initial(shot{dcid: id, scid: idB, frames: crypto(m, 0, len(m))})
+}
+
+// greets is a server's Initial with handshake bytes, from the keys of an ID.
+func greets(id []byte) []byte {
+	return serverInitial(shot{keyID: id, dcid: idB, scid: serverID, frames: append([]byte{frameCrypto, 0, 40}, make([]byte, 40)...)})
+}
+
+func oneRTT(id []byte) []byte { return join([]byte{0x41}, id, []byte("sealed")) }
+
+// long is a limit that no test reaches.
+const long = time.Hour
+
+func patient() Limits { return Limits{Hold: long, Answer: long, Open: long, Idle: long} }
+
+func TestRelayCarries(t *testing.T) {
+	s := newStage(t, patient())
+	first := helloTo(t, "A.example.", idA)
+	s.ask(first)
+	s.arrives(first)
+	s.answers(greets(idA))
+	s.ask(oneRTT(serverID))
+	s.arrives(oneRTT(serverID))
+	s.answers(oneRTT(idB))
+	s.quiet()
+	s.relay.Shutdown(t.Context())
+	o := s.recorded()
+	require.Equal(t, policy.OK, o.Outcome)
+	require.Equal(t, "a.example", o.SNI)
+	require.Equal(t, policy.SNIPresent, o.SNIState)
+	require.Equal(t, []string{"h3"}, o.ALPN)
+	require.Equal(t, "quic", o.Protocol)
+	require.Equal(t, "tproxy", o.Listener)
+	require.Equal(t, "1.3", o.TLSVersion)
+	require.Equal(t, policy.Allow, o.Decision)
+	require.Equal(t, s.client.LocalAddr().String(), o.Client.String())
+	require.Equal(t, s.server.LocalAddr().String(), o.Address.String())
+	require.Equal(t, o.Address.Port(), o.Port)
+	require.EqualValues(t, len(first)+len(oneRTT(serverID)), o.BytesUp)
+	require.EqualValues(t, len(greets(idA))+len(oneRTT(idB)), o.BytesDown)
+	require.Equal(t, "drain", o.Detail["why"])
+	s.quiet()
+}
+
+// TestRelayHolds: nothing reaches the server before the name is judged, then all
+// of it in order.
+func TestRelayHolds(t *testing.T) {
+	s := newStage(t, patient())
+	m := clientHello(t, "a.example", "h3")
+	early, one := zeroRTT(idA), initial(shot{dcid: idA, scid: idB, frames: crypto(m, 90, len(m))})
+	two := initial(shot{dcid: idA, scid: idB, frames: crypto(m, 0, 90)})
+	s.ask(early)
+	s.ask(one)
+	s.ask(two)
+	s.arrives(early)
+	s.arrives(one)
+	s.arrives(two)
+}
+
+// TestRelayRefuses: the client is told at once, each time it tries; the server
+// gets nothing, and the record does not wait.
+func TestRelayRefuses(t *testing.T) {
+	s := newStage(t, patient())
+	evil := helloTo(t, "evil.example", idA)
+	var r Initials
+	require.True(t, r.Feed(evil))
+	for range 2 {
+		s.ask(evil)
+		require.Equal(t, Answer{Kind: Closed, Code: connectionRefused}, r.Answer(s.hears()))
+	}
+	o := s.recorded()
+	require.Equal(t, policy.Denied, o.Outcome)
+	require.Equal(t, policy.Deny, o.Decision)
+	require.Equal(t, "evil.example", o.SNI)
+	s.relay.Shutdown(t.Context())
+	s.quiet()
+	require.NoError(t, s.server.SetReadDeadline(time.Unix(1, 0)))
+	_, err := s.server.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+}
+
+// TestRelaySecondName: a second connection over the same socket is judged by its
+// own name, whatever the first was, and has a record of its own.
+func TestRelaySecondName(t *testing.T) {
+	s := newStage(t, patient())
+	good, evil, other := helloTo(t, "a.example", idA), helloTo(t, "evil.example", []byte("evil id")), helloTo(t, "b.example", []byte("other id"))
+	s.ask(good)
+	s.arrives(good)
+	s.answers(greets(idA))
+	s.ask(oneRTT(serverID))
+	s.arrives(oneRTT(serverID))
+	s.ask(evil)
+	require.Equal(t, "evil.example", s.recorded().SNI)
+	s.hears() // the refusal
+	s.ask(oneRTT(serverID))
+	s.arrives(oneRTT(serverID))
+	s.ask(other)
+	s.arrives(other)
+	s.relay.Shutdown(t.Context())
+	a, b := s.recorded(), s.recorded()
+	require.Equal(t, []any{"a.example", policy.OK, "b.example", policy.Abandoned}, []any{a.SNI, a.Outcome, b.SNI, b.Outcome})
+	s.quiet()
+}
+
+// TestRelayRetry: a Retry makes no second record.
+func TestRelayRetry(t *testing.T) {
+	s := newStage(t, patient())
+	m := clientHello(t, "a.example", "h3")
+	first := initial(shot{dcid: idA, scid: idB, frames: crypto(m, 0, len(m))})
+	s.ask(first)
+	s.arrives(first)
+	s.answers(append(header(nil, 0xf0, version1, idB, []byte("retried")), "token and 16 octets of tag"...))
+	again := initial(shot{dcid: []byte("retried"), scid: idB, token: []byte("token"), frames: crypto(m, 0, len(m))})
+	s.ask(again)
+	s.arrives(again)
+	s.answers(greets([]byte("retried")))
+	s.ask(oneRTT(serverID))
+	s.arrives(oneRTT(serverID))
+	s.relay.Shutdown(t.Context())
+	require.Equal(t, policy.OK, s.recorded().Outcome)
+	s.quiet()
+}
+
+// TestRelayNegotiation: a version that is refused, and the next try, are one
+// record.
+func TestRelayNegotiation(t *testing.T) {
+	s := newStage(t, patient())
+	strange := append(header(nil, 0xc0, 0x5a5a5a5a, idA, idB), "whatever"...)
+	s.ask(strange)
+	s.arrives(strange)
+	s.answers(header(nil, 0x80, 0, idB, idA))
+	first := helloTo(t, "a.example", idA)
+	s.ask(first)
+	s.arrives(first)
+	s.answers(greets(idA))
+	s.ask(oneRTT(serverID))
+	s.arrives(oneRTT(serverID))
+	s.relay.Shutdown(t.Context())
+	o := s.recorded()
+	require.Equal(t, policy.OK, o.Outcome)
+	require.Equal(t, "a.example", o.SNI)
+	s.quiet()
+}
+
+// TestRelayLateName: in the end datagrams pass without a name, where that is
+// allowed; one that comes later is judged again.
+func TestRelayLateName(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		want policy.Outcome
+	}{{"a.example", policy.Abandoned}, {"evil.example", policy.Denied}} {
+		l := patient()
+		l.Hold = 20 * time.Millisecond
+		s := newStage(t, l)
+		m := clientHello(t, c.name)
+		half := initial(shot{dcid: idA, scid: idB, frames: crypto(m, 0, 100)})
+		s.ask(half)
+		s.arrives(half)
+		rest := initial(shot{dcid: idA, scid: idB, frames: crypto(m, 100, len(m))})
+		s.ask(rest)
+		if c.want == policy.Denied {
+			s.hears()
+		} else {
+			s.arrives(rest)
+		}
+		s.relay.Shutdown(t.Context())
+		o := s.recorded()
+		require.Equal(t, c.name, o.SNI)
+		require.Equal(t, c.want, o.Outcome)
+		s.quiet()
+	}
+}
+
+func TestRelayOutcomes(t *testing.T) {
+	refused := serverInitial(shot{keyID: idA, dcid: idB, frames: []byte{frameClose, 0x41, 0x28, 6, 0}})
+	gone := serverInitial(shot{keyID: idA, dcid: idB, frames: []byte{frameClose, connectionRefused, 0, 0}})
+	for _, c := range []struct {
+		why    string
+		answer []byte
+		again  bool // the client repeats itself
+		want   policy.Verdict
+		detail string
+		value  any
+	}{
+		{"silence", nil, false, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Likely), "datagrams", 1},
+		{"silence, although asked again", nil, true, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Certain), "datagrams", 2},
+		{"a Retry, then silence", append(header(nil, 0xf0, version1, idB, idA), "token and 16 octets of tag"...), true, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Likely), "reply", "retry"},
+		{"other versions", append(header(nil, 0x80, 0, idB, idA), 0x6b, 0x33, 0x43, 0xcf), false, failed(policy.StageHello, policy.ConnectionTerminated, policy.ByOrigin, policy.Likely), "reply", "version_negotiation"},
+		{"an alert", refused, false, failed(policy.StageHello, policy.TLSAlertReceived, policy.ByOrigin, policy.Likely), "alert", "handshake_failure"},
+		{"a refusal", gone, false, failed(policy.StageHello, policy.ConnectionTerminated, policy.ByOrigin, policy.Likely), "quic_error", int64(2)},
+		{"something else", []byte("<html>"), false, failed(policy.StageHello, policy.NotTLSReply, policy.ByNetwork, policy.Likely), "reply", "junk"},
+		{"a handshake that the client leaves", greets(idA), false, policy.Verdict{Outcome: policy.Abandoned, Stage: policy.StageHandshake, By: policy.ByClient}, "quic_version", "1"},
+		{"an answer that the client refuses", greets(idA), true, policy.Verdict{Outcome: policy.Abandoned, Stage: policy.StageHandshake, By: policy.ByClient}, "quic_version", "1"},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, Limits{Hold: long, Answer: 100 * time.Millisecond, Open: long, Idle: 300 * time.Millisecond})
+			first := helloTo(t, "a.example", idA)
+			s.ask(first)
+			s.arrives(first)
+			if c.answer != nil {
+				s.answers(c.answer)
+			}
+			if c.again {
+				s.ask(first)
+			}
+			o := s.recorded()
+			for o.Open {
+				o = s.recorded()
+			}
+			require.Equal(t, c.want, o.Verdict)
+			require.Equal(t, c.value, o.Detail[c.detail])
+			require.Equal(t, "a.example", o.SNI)
+		})
+	}
+}
+
+// TestRelayOpen: what is silent, and what lives long, is told while it lives.
+func TestRelayOpen(t *testing.T) {
+	l := patient()
+	l.Answer, l.Open = 20*time.Millisecond, 40*time.Millisecond
+	s := newStage(t, l)
+	first := helloTo(t, "a.example", idA)
+	s.ask(first)
+	o := s.recorded()
+	require.True(t, o.Open)
+	require.Equal(t, policy.ConnectionReadTimeout, o.Error)
+	s.arrives(first)
+
+	s = newStage(t, Limits{Hold: long, Answer: long, Open: 20 * time.Millisecond, Idle: long})
+	s.ask(first)
+	s.arrives(first)
+	s.answers(greets(idA))
+	s.ask(oneRTT(serverID))
+	s.arrives(oneRTT(serverID))
+	o = s.recorded()
+	require.True(t, o.Open)
+	require.Equal(t, policy.OK, o.Outcome)
+}
+
+// TestRelayUnreachable: an ICMP message is told from silence, and the client is
+// told too.
+func TestRelayUnreachable(t *testing.T) {
+	s := newStage(t, patient())
+	s.server.Close()
+	first := helloTo(t, "a.example", idA)
+	var r Initials
+	require.True(t, r.Feed(first))
+	s.ask(first)
+	require.Equal(t, Answer{Kind: Closed, Code: connectionRefused}, r.Answer(s.hears()))
+	s.relay.Shutdown(t.Context())
+	o := s.recorded()
+	require.Equal(t, failed(policy.StageConnect, policy.ConnectionRefused, policy.ByNetwork, policy.Certain), o.Verdict)
+	require.Equal(t, "ECONNREFUSED", o.Detail["errno"])
+}
+
+// TestRelayOther: what is no QUIC is carried too, and any answer is one.
+func TestRelayOther(t *testing.T) {
+	s := newStage(t, patient())
+	s.ask([]byte("\x00\x01stun"))
+	s.arrives([]byte("\x00\x01stun"))
+	s.answers([]byte("\x01\x01stun"))
+	s.relay.Shutdown(t.Context())
+	o := s.recorded()
+	require.Equal(t, []any{policy.OK, "other", policy.SNINotTLS}, []any{o.Outcome, o.Protocol, o.SNIState})
+}
+
+// TestRelayLimits: one flow too many is turned away, and told.
+func TestRelayLimits(t *testing.T) {
+	l := patient()
+	l.Client = 1
+	s := newStage(t, l)
+	first := helloTo(t, "a.example", idA)
+	s.ask(first)
+	s.arrives(first)
+	other := udp(t)
+	_, err := other.WriteToUDPAddrPort(first, s.front)
+	require.NoError(t, err)
+	o := s.recorded()
+	require.Equal(t, policy.ConnectionLimitReached, o.Error)
+	require.Equal(t, policy.Denied, o.Outcome)
+	require.Equal(t, 1, s.relay.Flows())
+}
+
+// TestRelayStrayed: a datagram to the listener itself is dropped and counted.
+func TestRelayStrayed(t *testing.T) {
+	r := NewRelay(Config{})
+	require.Error(t, r.serve(&strays{n: 3}))
+	require.EqualValues(t, 3, r.Strayed())
+}
+
+type strays struct{ n int }
+
+func (s *strays) Read([]byte) (n int, client, to netip.AddrPort, err error) {
+	if s.n--; s.n < 0 {
+		return 0, client, to, errors.New("broken")
+	}
+	return 0, client, to, ErrNotRedirected
+}
+func (s *strays) Close() error { return nil }
