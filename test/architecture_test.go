@@ -21,7 +21,7 @@ var may = map[string][]string{
 	"policy/ledger":      {"policy"},
 	"policy/report":      {"policy"},
 	"policy/live":        {"policy", "policy/report"},
-	"proxy":              {"policy", "proxy/hello"},
+	"proxy":              {"policy", "proxy/hello", "proxy/capture"},
 	"proxy/hello":        {},
 	"proxy/capture":      {"policy", "proxy/hello"},
 	"dnsaudit":           {"policy"},

@@ -33,7 +33,23 @@ func (t *trial) sing() error {
 			return fmt.Errorf("canary through %s: %w", d, err)
 		}
 	}
+	for _, d := range t.captures.doors() {
+		if err := t.singCaptured(d); err != nil {
+			return fmt.Errorf("canary through %s: %w", d.at, err)
+		}
+	}
 	return nil
+}
+
+// dialable is where this host reaches a listener of its own.
+func dialable(a netip.AddrPort) netip.AddrPort {
+	switch {
+	case !a.Addr().IsUnspecified():
+		return a
+	case a.Addr().Is6():
+		return netip.AddrPortFrom(netip.IPv6Loopback(), a.Port())
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
 }
 
 // heard waits until a canary that came that way is recorded.
@@ -70,13 +86,7 @@ func (t *trial) singProxy() error {
 }
 
 func (t *trial) singName(d dnsaudit.Upstream) error {
-	if d.Addr.Addr().IsUnspecified() {
-		here := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if d.Addr.Addr().Is6() {
-			here = netip.IPv6Loopback()
-		}
-		d.Addr = netip.AddrPortFrom(here, d.Addr.Port())
-	}
+	d.Addr = dialable(d.Addr)
 	r, err := dnsaudit.New(dnsaudit.Config{Servers: []dnsaudit.Upstream{d}, Timeout: singTime})
 	if err != nil {
 		return err

@@ -15,10 +15,11 @@ import (
 
 // daemon are the flags of serve.
 type daemon struct {
-	config string
-	proxy  string
-	names  nameFlags
-	admin  adminFlags
+	config   string
+	proxy    string
+	names    nameFlags
+	captures captureFlags
+	admin    adminFlags
 	required
 	path
 }
@@ -65,6 +66,7 @@ Exit status: 0 stopped as told, 2 trouble.`,
 		f.StringArrayVar(&d.clients, "clients", nil, "`CIDR` of those who may use proxy and name server; repeatable (default loopback)")
 	})
 	d.names.register(c)
+	d.captures.register(c)
 	d.admin.register(c)
 	d.required.register(c, "")
 	d.registerScope(c, "all")
@@ -85,7 +87,7 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	}
 	defer a.shut()
 	t, err := begin(env, &d.required, &d.path, settings{
-		listen: d.proxy, names: d.names, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe,
+		listen: d.proxy, names: d.names, captures: d.captures, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe,
 	})
 	if err != nil {
 		return err
@@ -112,6 +114,9 @@ func tell(log zerolog.Logger, t *trial, admin []netip.AddrPort, d *daemon) {
 	if t.names.udp != nil {
 		line = line.Str("dns", t.names.udp.LocalAddr().String())
 	}
+	for _, k := range t.captures.doors() {
+		line = line.Str(k.kind, k.at.String())
+	}
 	for _, a := range admin {
 		line = line.Str("admin", a.String())
 	}
@@ -127,6 +132,8 @@ func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) 
 		case <-t.served:
 			return
 		case <-t.names.done:
+			return
+		case <-t.captures.done:
 			return
 		case <-hup:
 			reload()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type trial struct {
 	proxy    *proxy.Proxy
 	listener net.Listener
 	names    nameServer
+	captures captures
 	served   chan struct{} // closed when the proxy accepts no more
 	broken   error         // why, where nobody told it to; good after served
 	drain    time.Duration
@@ -44,6 +46,7 @@ type trial struct {
 type settings struct {
 	listen         string
 	names          nameFlags
+	captures       captureFlags
 	own            []netip.AddrPort // what else of us listens
 	privateAllowed bool
 	noProxy        []string
@@ -97,8 +100,8 @@ func (t *trial) open(p *path, config *proxy.Config, s settings) (err error) {
 		return err
 	}
 	config.Own = s.own
-	if s.names.address == "" {
-		return nil
+	if err = t.captures.open(s.captures, config); err != nil || s.names.address == "" {
+		return err
 	}
 	return t.names.open(p, s.names, config, t.record)
 }
@@ -109,13 +112,14 @@ func (t *trial) shut() {
 		t.listener.Close()
 	}
 	t.names.shut()
+	t.captures.shut()
 }
 
 // describe says under which circumstances is observed, for the ledger.
 func (t *trial) describe(r *required, p *path, parent string, canary policy.Name, noProxy []string) {
 	t.session = policy.Session{
 		Version: version(), Scopes: r.scopes, Regions: r.filled(), Mode: p.mode, Parent: parent,
-		Listeners: append([]string{"connect " + t.listener.Addr().String()}, t.names.listeners()...),
+		Listeners: slices.Concat([]string{"connect " + t.listener.Addr().String()}, t.captures.listeners(), t.names.listeners()),
 		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limits.Map(), Catalogs: refs(t.catalogs),
 	}
 }
@@ -138,6 +142,7 @@ func (t *trial) serve(config proxy.Config, s settings) {
 		t.broken = t.proxy.Serve(t.listener)
 	}()
 	t.names.serve()
+	t.captures.serve(t, s.captures.keepClient)
 }
 
 // record hands an observation to whoever looks, and to the ledger.
@@ -278,11 +283,11 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	return errors.Join(t.broken, names, canary, t.ledger.Stop(&stop))
 }
 
-// stop stops the listeners; the error is why the name server ended before.
+// stop stops the listeners; the error is why one of them had ended before.
 func (t *trial) stop(drain context.Context) error {
 	var done sync.WaitGroup
 	done.Go(func() { t.proxy.Shutdown(drain) })
-	err := t.names.stop(drain)
+	err := errors.Join(t.names.stop(drain), t.captures.stop(drain))
 	done.Wait()
 	<-t.served
 	return err
