@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -56,6 +58,17 @@ func open(t testing.TB, path string, o Options) *Writer {
 	require.NoError(t, err)
 	t.Cleanup(func() { w.Close() })
 	return w
+}
+
+// read is Read of a stream.
+func read(in io.Reader, path string) iter.Seq2[*policy.Record, error] {
+	return func(yield func(*policy.Record, error) bool) {
+		for l, err := range Lines(in, path) {
+			if !yield(l.Record, err) {
+				return
+			}
+		}
+	}
 }
 
 func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "trial.jsonl") }

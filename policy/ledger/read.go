@@ -37,7 +37,27 @@ func Read(path string) iter.Seq2[*policy.Record, error] {
 			return
 		}
 		defer f.Close()
-		read(f, path)(yield)
+		for l, err := range Lines(f, path) {
+			if !yield(l.Record, err) {
+				return
+			}
+		}
+	}
+}
+
+// Line is a record, and the line in which it stands.
+type Line struct {
+	Record *policy.Record
+	Text   []byte // octet for octet, without its line feed; good until the next pair
+}
+
+// Lines is Read of a stream, with the line of each record. path stands only in
+// errors. in is read in pieces of 1 MiB at most, and only when all that came
+// before has been yielded.
+func Lines(in io.Reader, path string) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		r := reader{path: path, yield: yield}
+		r.run(in)
 	}
 }
 
@@ -48,25 +68,23 @@ func readError(path string, err error) error {
 	return fmt.Errorf("read ledger %q: %w", path, err)
 }
 
-// read is Read of a stream; path is only for its errors.
-func read(in io.Reader, path string) iter.Seq2[*policy.Record, error] {
-	return func(yield func(*policy.Record, error) bool) {
-		r := reader{path: path, in: bufio.NewReaderSize(in, maxLine+1), yield: yield}
-		for r.step() {
-		}
-	}
-}
-
 type reader struct {
 	path   string
 	in     *bufio.Reader
-	yield  func(*policy.Record, error) bool
+	yield  func(Line, error) bool
 	dec    decoder
-	line   int64
-	last   uint64    // the highest seq
-	bad    uint64    // lines since it that may have been records
-	ledger bool      // a record was seen
-	doubts []*Damage // held back until one is seen
+	line   int64        // counted from 1, behind above
+	above  func() int64 // the lines above the first one read; nil: none
+	last   uint64       // the highest seq
+	bad    uint64       // lines since it that may have been records
+	ledger bool         // a record was seen
+	doubts []*Damage    // held back until one is seen
+}
+
+func (r *reader) run(in io.Reader) {
+	r.in = bufio.NewReaderSize(in, maxLine+1)
+	for r.step() {
+	}
 }
 
 // step reads a line, yields what it holds, and says whether to go on.
@@ -79,8 +97,7 @@ func (r *reader) step() bool {
 	case err == bufio.ErrBufferFull:
 		return r.tooLong()
 	case err != io.EOF:
-		r.yield(nil, readError(r.path, err))
-		return false
+		return r.fail(err)
 	case len(line) > 0 && !r.judge(line, true):
 		return false
 	case !r.ledger && len(r.doubts) > 0:
@@ -104,7 +121,16 @@ func (r *reader) tooLong() bool {
 	case io.EOF:
 		r.damage(Torn, "longer than 1 MiB, and it has no end")
 	default:
-		r.yield(nil, readError(r.path, err))
+		r.fail(err)
+	}
+	return false
+}
+
+// fail ends reading with an error of the file, or without one if that was told
+// to end.
+func (r *reader) fail(err error) bool {
+	if err != errEnded {
+		r.yield(Line{}, readError(r.path, err))
 	}
 	return false
 }
@@ -129,14 +155,14 @@ func (r *reader) judge(line []byte, torn bool) bool {
 		return r.tell(&Damage{Seq: rec.Seq, Kind: Schema,
 			Why: fmt.Sprintf("schema %d is newer than this program, which knows %d", rec.Schema, policy.SchemaVersion)})
 	}
-	return r.yield(rec, nil)
+	return r.yield(Line{rec, bytes.TrimSuffix(line, []byte("\n"))}, nil)
 }
 
 // believe takes the file for a ledger, and yields what was held back.
 func (r *reader) believe() bool {
 	r.ledger = true
 	for _, d := range r.doubts {
-		if !r.yield(nil, d) {
+		if !r.yield(Line{}, d) {
 			return false
 		}
 	}
@@ -169,8 +195,11 @@ func (r *reader) damage(kind, why string) bool {
 
 func (r *reader) tell(d *Damage) bool {
 	d.Path, d.Line = r.path, r.line
+	if r.above != nil {
+		d.Line += r.above()
+	}
 	if r.ledger {
-		return r.yield(nil, d)
+		return r.yield(Line{}, d)
 	}
 	r.doubts = append(r.doubts, d)
 	if len(r.doubts) >= maxDoubt {
@@ -181,7 +210,7 @@ func (r *reader) tell(d *Damage) bool {
 
 // refuse ends reading a file that is no ledger.
 func (r *reader) refuse(why string) bool {
-	r.yield(nil, readError(r.path, notLedger(fmt.Errorf("line 1: %s", why))))
+	r.yield(Line{}, readError(r.path, notLedger(fmt.Errorf("line 1: %s", why))))
 	r.doubts = nil
 	return false
 }
