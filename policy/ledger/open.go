@@ -68,18 +68,24 @@ func resume(f *os.File, path string, o Options) (*Writer, error) {
 	return newWriter(f, path, id, last, o), nil
 }
 
+// What to name instead of a file that is no ledger.
+const (
+	toWrite = "name a new file, or one that egressaudit has written"
+	toRead  = "name a file that egressaudit has written with --ledger, such as egressaudit-<UTC time>.jsonl"
+)
+
 // identify reads the UUID from the first line, or refuses a file whose first
 // line shows that it is no ledger.
 func identify(f io.ReaderAt, size int64) (string, error) {
 	line, err := bufio.NewReaderSize(io.NewSectionReader(f, 0, size), maxLine+1).ReadSlice('\n')
 	if err != nil && err != io.EOF {
-		return "", notLedger(errors.New("its first line is too long"))
+		return "", notLedger(errors.New("its first line is too long"), toWrite)
 	}
 	r, why := new(decoder).decode(line)
 	switch {
 	case why != nil && err == io.EOF && beginsRecord(line):
 	case why != nil:
-		return "", notLedger(fmt.Errorf("line 1: %w", why))
+		return "", notLedger(fmt.Errorf("line 1: %w", why), toWrite)
 	case r.Schema > policy.SchemaVersion:
 		return "", newer(r.Schema)
 	case r.Session != nil && r.Session.Ledger != "":
@@ -88,8 +94,9 @@ func identify(f io.ReaderAt, size int64) (string, error) {
 	return newUUID(), nil
 }
 
-func notLedger(why error) error {
-	return fmt.Errorf("%w (%w); name a new file, or one that egressaudit has written", ErrNotLedger, why)
+// notLedger says why a file is none, and what to name instead.
+func notLedger(why error, instead string) error {
+	return fmt.Errorf("%w (%w); %s", ErrNotLedger, why, instead)
 }
 
 func newer(schema int) error {

@@ -210,7 +210,7 @@ func (r *reader) tell(d *Damage) bool {
 
 // refuse ends reading a file that is no ledger.
 func (r *reader) refuse(why string) bool {
-	r.yield(Line{}, readError(r.path, notLedger(fmt.Errorf("line 1: %s", why))))
+	r.yield(Line{}, readError(r.path, notLedger(fmt.Errorf("line 1: %s", why), toRead)))
 	r.doubts = nil
 	return false
 }

@@ -107,7 +107,7 @@ func TestReadWhatIsNoLedger(t *testing.T) {
 	path := newPath(t)
 	requireWrite(t, path, []byte(strings.Repeat("a line of text\n", maxDoubt)))
 	require.EqualError(t, firstError(path), fmt.Sprintf("read ledger %q: not a ledger (line 1: not a record: "+
-		"invalid character 'a' looking for beginning of value); name a new file, or one that egressaudit has written", path))
+		"invalid character 'a' looking for beginning of value); name a file that egressaudit has written with --ledger, such as egressaudit-<UTC time>.jsonl", path))
 }
 
 func TestReadWhatCannotBeRead(t *testing.T) {
