@@ -112,6 +112,8 @@ func TestCheckRegion(t *testing.T) {
 		"west-europe":     `region "west-europe": not in the list of known regions (did you mean "westeurope"?); --set region=west-europe takes it all the same`,
 		"weu":             `region "weu": not in the list of known regions (did you mean "westeurope"?); --set region=weu takes it all the same`,
 		"atlantis":        `region "atlantis": not in the list of known regions; --set region=atlantis takes it all the same`,
+		"":                `region "": no name (write one such as eastus)`,
+		" -":              `region " -": no name (write one such as eastus)`,
 	} {
 		require.EqualError(t, CheckRegion(name), want)
 	}

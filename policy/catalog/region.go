@@ -36,8 +36,11 @@ func Regions() []Region { return slices.Clone(regions()) }
 
 // CheckRegion says whether a list that the program carries knows the region
 // name. New regions come faster than lists: the error has the nearest names,
-// and tells how to use the name all the same.
+// and tells how to use the name all the same. One without letters is none.
 func CheckRegion(name string) error {
+	if squeeze(name) == "" { // or else it would mean every region without an arc code
+		return fmt.Errorf("region %q: no name (write one such as eastus)", name)
+	}
 	var names, meant []string
 	for _, r := range regions() {
 		switch {
