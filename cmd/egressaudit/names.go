@@ -125,7 +125,7 @@ func (p *path) servers(conf string) ([]dnsaudit.Upstream, error) {
 	}
 	servers, err := dnsaudit.ParseUpstreams(p.resolver)
 	if err != nil {
-		return nil, fmt.Errorf("--resolver: %w", err)
+		return nil, fmt.Errorf("--%w", err) // it begins with: resolver "ADDR"
 	}
 	return servers, nil
 }
