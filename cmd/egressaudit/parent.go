@@ -18,6 +18,7 @@ import (
 type upstream struct {
 	choose func(*url.URL) (*url.URL, error) // nil: none
 	shown  string                           // without password
+	ways   string                           // shown, and what does not go through it
 	urls   []*url.URL
 }
 
@@ -34,7 +35,7 @@ func parentOf(flag string, env environ) (upstream, error) {
 		return upstream{}, err
 	}
 	c := httpproxy.Config{HTTPProxy: u.String(), HTTPSProxy: u.String()}
-	return upstream{c.ProxyFunc(), u.Redacted(), []*url.URL{u}}, nil
+	return upstream{c.ProxyFunc(), u.Redacted(), u.Redacted(), []*url.URL{u}}, nil
 }
 
 // parentFromEnv makes the caller's own proxy the parent, with the caller's
@@ -68,8 +69,22 @@ func parentFromEnv(env environ) (upstream, error) {
 		return upstream{}, nil
 	}
 	_, c.NoProxy = either(env, "NO_PROXY")
-	up.choose, up.shown = c.ProxyFunc(), up.urls[0].Redacted()
+	up.choose, up.shown, up.ways = c.ProxyFunc(), up.urls[0].Redacted(), ways(c, up.urls)
 	return up, nil
+}
+
+// ways says for people what goes through which of the parents.
+func ways(c httpproxy.Config, urls []*url.URL) string {
+	first, last := urls[0].Redacted(), urls[len(urls)-1].Redacted()
+	switch {
+	case c.HTTPSProxy == "":
+		return first + " for plain HTTP alone (TLS goes around it, for HTTPS_PROXY is not set)"
+	case c.HTTPProxy == "":
+		return first + " for all but plain HTTP (which goes around it, for HTTP_PROXY is not set)"
+	case c.HTTPSProxy != c.HTTPProxy:
+		return first + " (plain HTTP through " + last + ")"
+	}
+	return first
 }
 
 // either looks a variable up as curl does: the lower-case form first.

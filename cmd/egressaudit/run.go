@@ -223,8 +223,8 @@ func childEnv(vars []string, proxy string) []string {
 // announce says, before the child starts, what is observed.
 func announce(env environ, t *trial, p *path, args []string) {
 	through, blind, goesOn := "", "", ""
-	if t.session.Parent != "" {
-		through = " through the parent " + t.session.Parent
+	if t.ways != "" {
+		through = " through the parent " + t.ways
 	}
 	if p.vantage == "admin" {
 		blind = " (pods and nodes are not observed)"

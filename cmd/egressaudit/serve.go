@@ -120,7 +120,7 @@ func tell(log zerolog.Logger, t *trial, admin []netip.AddrPort, d *daemon) {
 	for _, a := range admin {
 		line = line.Str("admin", a.String())
 	}
-	line.Str("ledger", t.path).Str("parent", t.session.Parent).Str("mode", d.mode).Int("tunnels", d.limits.Tunnels).Msg("listening")
+	line.Str("ledger", t.path).Str("parent", t.ways).Str("mode", d.mode).Int("tunnels", d.limits.Tunnels).Msg("listening")
 }
 
 // watch waits for the end, and reloads when told.

@@ -40,6 +40,7 @@ type trial struct {
 	drain    time.Duration
 	observe  func(*policy.Observation)
 	canaries chan string // how each canary that was recorded had come: connect, udp or tcp
+	ways     string      // what goes through the parent, for people; "" without one
 }
 
 // settings are what a trial is begun with, beside its flags.
@@ -75,6 +76,7 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 		t.shut()
 		return nil, err
 	}
+	t.ways = up.ways
 	t.describe(r, p, up.shown, config.Canary, s.noProxy)
 	if err = up.checkLoop(t.listener.Addr().String()); err == nil {
 		err = t.openLedger(p)

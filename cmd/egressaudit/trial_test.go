@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"net/url"
 	"os"
 	"os/exec"
@@ -44,20 +45,25 @@ func TestNoServers(t *testing.T) {
 
 // TestParentFromEnv is which variable leads where.
 func TestParentFromEnv(t *testing.T) {
+	const httpAround = " for all but plain HTTP (which goes around it, for HTTP_PROXY is not set)"
 	for _, row := range []struct {
 		why        string
 		vars       []string
 		https      string // what https://dest.example.org goes through
 		http       string
 		shown, bad string
+		ways       string // "": shown
 	}{
 		{why: "nothing set", vars: nil},
-		{why: "one for each", vars: []string{"HTTPS_PROXY=http://a:1", "HTTP_PROXY=http://b:2"}, https: "http://a:1", http: "http://b:2", shown: "http://a:1"},
-		{why: "plain HTTP alone", vars: []string{"http_proxy=b:2"}, http: "http://b:2", shown: "http://b:2"},
-		{why: "the lower-case form first, as curl", vars: []string{"HTTPS_PROXY=http://a:1", "https_proxy=http://c:3"}, https: "http://c:3", shown: "http://c:3"},
-		{why: "the last of two, as the C library", vars: []string{"https_proxy=http://a:1", "https_proxy=http://c:3"}, https: "http://c:3", shown: "http://c:3"},
-		{why: "NO_PROXY", vars: []string{"HTTPS_PROXY=http://a:1", "NO_PROXY=.example.org"}, shown: "http://a:1"},
-		{why: "a password is kept and not shown", vars: []string{"HTTPS_PROXY=http://u:p%40ss@a:1"}, https: "http://u:p%40ss@a:1", shown: "http://u:xxxxx@a:1"},
+		{why: "one for each", vars: []string{"HTTPS_PROXY=http://a:1", "HTTP_PROXY=http://b:2"}, https: "http://a:1", http: "http://b:2", shown: "http://a:1",
+			ways: "http://a:1 (plain HTTP through http://b:2)"},
+		{why: "the same for both", vars: []string{"HTTPS_PROXY=http://a:1", "HTTP_PROXY=a:1"}, https: "http://a:1", http: "http://a:1", shown: "http://a:1"},
+		{why: "plain HTTP alone", vars: []string{"http_proxy=b:2"}, http: "http://b:2", shown: "http://b:2",
+			ways: "http://b:2 for plain HTTP alone (TLS goes around it, for HTTPS_PROXY is not set)"},
+		{why: "the lower-case form first, as curl", vars: []string{"HTTPS_PROXY=http://a:1", "https_proxy=http://c:3"}, https: "http://c:3", shown: "http://c:3", ways: "http://c:3" + httpAround},
+		{why: "the last of two, as the C library", vars: []string{"https_proxy=http://a:1", "https_proxy=http://c:3"}, https: "http://c:3", shown: "http://c:3", ways: "http://c:3" + httpAround},
+		{why: "NO_PROXY", vars: []string{"HTTPS_PROXY=http://a:1", "NO_PROXY=.example.org"}, shown: "http://a:1", ways: "http://a:1" + httpAround},
+		{why: "a password is kept and not shown", vars: []string{"HTTPS_PROXY=http://u:p%40ss@a:1"}, https: "http://u:p%40ss@a:1", shown: "http://u:xxxxx@a:1", ways: "http://u:xxxxx@a:1" + httpAround},
 		{why: "one bad is enough", vars: []string{"HTTPS_PROXY=http://a:1", "HTTP_PROXY=socks5://b:2"}, bad: "HTTP_PROXY: \"socks5"},
 	} {
 		t.Run(row.why, func(t *testing.T) {
@@ -68,6 +74,7 @@ func TestParentFromEnv(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.Equal(t, row.shown, up.shown)
+			require.Equal(t, cmp.Or(row.ways, row.shown), up.ways)
 			require.Equal(t, row.https, through(t, up, "https://dest.example.org"))
 			require.Equal(t, row.http, through(t, up, "http://dest.example.org"))
 		})
