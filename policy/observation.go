@@ -146,6 +146,7 @@ type Session struct {
 	Catalogs  []CatalogRef   `json:"catalogs,omitempty"`
 	Scopes    []string       `json:"scopes,omitempty"`
 	Regions   []string       `json:"regions,omitempty"`
+	Set       []string       `json:"set,omitempty"` // other placeholders: "NAME=VALUE", in the order given
 	Mode      string         `json:"mode,omitempty"`
 	Parent    string         `json:"parent,omitempty"`    // URL without password
 	Listeners []string       `json:"listeners,omitempty"` // "connect 127.0.0.1:3128"

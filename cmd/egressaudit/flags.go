@@ -28,6 +28,9 @@ type required struct {
 	// recorded says that the regions stand in a ledger: they were asked for when
 	// it was made, whether a list knows them or not.
 	recorded bool
+	// recalled are "NAME=VALUE" of a ledger, likewise. Where the catalogs of now
+	// have no such placeholder they say nothing.
+	recalled []string
 }
 
 // defaultCatalogs are what is required where nothing is said.
@@ -132,6 +135,10 @@ func (r *required) values(files []*catalog.File) (catalog.Values, error) {
 		}
 		v[name] = append(v[name], value)
 	}
+	for _, s := range r.recalled {
+		name, value, _ := strings.Cut(s, "=")
+		v[name] = append(v[name], value)
+	}
 	return v, nil
 }
 
@@ -144,6 +151,11 @@ func (r *required) filled() []string {
 		}
 	}
 	return out
+}
+
+// others are the other placeholders that --set fills, as it is written.
+func (r *required) others() []string {
+	return slices.DeleteFunc(slices.Clone(r.set), func(s string) bool { return strings.HasPrefix(s, "region=") })
 }
 
 func (r *required) checkScopes(catalogs []*policy.Catalog) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,7 +25,7 @@ func newReport(env environ) *cobra.Command {
 		Short: "Required against observed",
 		Long: `report holds what one or more ledgers observed against what catalogs require.
 It judges afresh: an old ledger can be held against a new catalog. Where
---catalog, --region or --scope is not given, those of the recordings are taken.
+--catalog, --region, --set or --scope is not given, the recordings' is taken.
 
 Exit status: 0 no gap that --fail-on names, 1 such a gap, 2 trouble, 3 cannot
 tell (the ledger is damaged, nothing was observed, records were lost).`,
@@ -84,6 +85,7 @@ func (r *required) complete(env environ, files []string) error {
 		r.recorded = true
 		r.regions = union(sessions, func(s *policy.Session) []string { return s.Regions })
 	}
+	r.recalled = recall(sessions, r.set)
 	if len(r.catalogs) > 0 {
 		return nil
 	}
@@ -136,6 +138,33 @@ func union(sessions []*policy.Session, of func(*policy.Session) []string) []stri
 		}
 	}
 	return out
+}
+
+// recall is what the sessions had put in place of placeholders, but for those
+// that are given now.
+func recall(sessions []*policy.Session, given []string) []string {
+	var out []string
+	done := map[string]bool{"region": true}
+	for _, s := range given {
+		done[placeholderOf(s)] = true
+	}
+	for _, s := range sessions {
+		for _, set := range s.Set {
+			if name := placeholderOf(set); !done[name] {
+				done[name] = true
+				out = append(out, union(sessions, func(s *policy.Session) []string {
+					return slices.DeleteFunc(slices.Clone(s.Set), func(o string) bool { return placeholderOf(o) != name })
+				})...)
+			}
+		}
+	}
+	return out
+}
+
+// placeholderOf is the NAME of "NAME=VALUE".
+func placeholderOf(set string) string {
+	name, _, _ := strings.Cut(set, "=")
+	return name
 }
 
 // firstSession is that of the first record of a ledger that tells one, a start

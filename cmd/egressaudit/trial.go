@@ -120,7 +120,7 @@ func (t *trial) shut() {
 // describe says under which circumstances is observed, for the ledger.
 func (t *trial) describe(r *required, p *path, parent string, canary policy.Name, noProxy []string) {
 	t.session = policy.Session{
-		Version: version(), Scopes: r.scopes, Regions: r.filled(), Mode: p.mode, Parent: parent,
+		Version: version(), Scopes: r.scopes, Regions: r.filled(), Set: r.others(), Mode: p.mode, Parent: parent,
 		Listeners: slices.Concat([]string{"connect " + t.listener.Addr().String()}, t.captures.listeners(), t.names.listeners()),
 		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limits.Map(), Catalogs: refs(t.catalogs),
 	}
@@ -183,7 +183,7 @@ func (t *trial) relist(catalogs []*policy.Catalog, r *required) error {
 		return err
 	}
 	stop := t.session
-	t.session.Catalogs, t.session.Scopes, t.session.Regions = refs(catalogs), r.scopes, r.filled()
+	t.session.Catalogs, t.session.Scopes, t.session.Regions, t.session.Set = refs(catalogs), r.scopes, r.filled(), r.others()
 	start := t.session
 	if err := t.ledger.Renew(&stop, &start); err != nil {
 		return err

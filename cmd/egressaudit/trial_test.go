@@ -152,6 +152,17 @@ func TestSignalBeforeChild(t *testing.T) {
 	require.Nil(t, child.Process)
 }
 
+// TestRecall is what a report takes of placeholders: one that any recording left
+// open stays open, and what is given now goes first.
+func TestRecall(t *testing.T) {
+	a := &policy.Session{Set: []string{"zone=z1", "zone=z2", "site=s1"}}
+	b, open := &policy.Session{Set: []string{"zone=z2", "zone=z3", "site=s1"}}, &policy.Session{Set: []string{"zone=z1"}}
+	require.Equal(t, []string{"zone=z1", "zone=z2", "zone=z3", "site=s1"}, recall([]*policy.Session{a, b}, nil))
+	require.Equal(t, []string{"zone=z1", "zone=z2"}, recall([]*policy.Session{a, open}, nil))
+	require.Equal(t, []string{"site=s1"}, recall([]*policy.Session{a}, []string{"zone=z9"}))
+	require.Nil(t, recall(nil, nil))
+}
+
 // TestUnion is what a report of several recordings takes from them.
 func TestUnion(t *testing.T) {
 	scopes := func(s *policy.Session) []string { return s.Scopes }

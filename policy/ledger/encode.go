@@ -45,6 +45,7 @@ func appendSession(dst []byte, s *policy.Session) []byte {
 	dst = appendCatalogs(dst, s.Catalogs)
 	dst = appendList(dst, `,"scopes":`, s.Scopes)
 	dst = appendList(dst, `,"regions":`, s.Regions)
+	dst = appendList(dst, `,"set":`, s.Set)
 	dst = appendText(dst, `,"mode":`, s.Mode)
 	dst = appendText(dst, `,"parent":`, s.Parent)
 	dst = appendList(dst, `,"listeners":`, s.Listeners)
