@@ -75,7 +75,7 @@ func newLedgerTail(env environ) *cobra.Command {
 		Use:   "tail [flags] FILE",
 		Short: "The last records, and with -f those that come",
 		Long: `tail prints the last records of a ledger that match, and with -f goes on with
-each that is written until SIGINT or SIGTERM ends it, with exit status 0. Damage
+each that is written, until SIGINT or SIGTERM ends it (no trouble, then). Damage
 further up in the file is not looked for: show does.
 ` + shownAs + ledgerStatus,
 		Example: `  egressaudit ledger tail -f --outcome failed,denied trial.jsonl`,

@@ -43,10 +43,10 @@ func TestMain(m *testing.M) {
 //	start REGEXP COMMAND...
 //	                     run it in the background, and go on when a line of its
 //	                     output matches; the first group becomes FOUND
-//	says REGEXP          go on when a line of its output matches, or has
 //	halt SIGNALS N       send TERM or INT to it, or several with commas, each when
 //	                     it has said that it stops; its exit status is N, its
 //	                     output stands in the files "started.out" and "started.err"
+//	found REGEXP         what it said in another line becomes FOUND
 //	hup REGEXP           send HUP to it, and go on when a line matches
 //	fetch METHOD URL STATUS REGEXP
 //	                     what an HTTP server answers
@@ -60,7 +60,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": playLab, "exits": exits, "refused": refused, "start": start, "says": says, "halt": halt, "hold": hold,
+			"lab": playLab, "exits": exits, "refused": refused, "start": start, "found": found, "halt": halt, "hold": hold,
 			"hup": hup, "fetch": fetch,
 			"json": jsonAt, "line": lineOf, "drop": drop, "tear": tear, "occupy": occupy,
 		},
@@ -249,7 +249,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("FOUND", s.await(ts, found))
 }
 
-func says(ts *testscript.TestScript, neg bool, args []string) {
+func found(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 1)
 	s := ts.Value(startedKey{}).(*started)
 	ts.Setenv("FOUND", s.await(ts, s.expect(args[0])))
