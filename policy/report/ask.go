@@ -54,61 +54,63 @@ func (a asking) parent() string { return clip(a.fail.parent) }
 // word is what stands for a name in braces. What devices and clients said is
 // escaped and clipped.
 func (a asking) word(name string) string {
-	f := a.fail
-	d := func(name string) string { return clip(fact(f.detail, name)) }
-	switch name {
-	case "host":
-		return Escape(a.host)
-	case "port":
-		return strconv.Itoa(int(a.port))
-	case "target":
-		return a.target(true)
-	case "exempt":
-		return a.target(false)
-	case "source":
-		return cmp.Or(Escape(a.source), "the publisher's page")
-	case "parent":
-		return cmp.Or(a.parent(), "(its address was not recorded)")
-	case "path":
-		if a.direct() {
-			return firewall
-		}
-		return "the proxy " + a.parent() + " or the firewall behind it"
-	case "behind":
-		if a.direct() {
-			return ""
-		}
-		return " (" + a.word("path") + ")"
-	case "upstream":
-		return around(" ", clip(cmp.Or(f.upstream, fact(f.detail, "resolver"))), "")
-	case "status-of":
-		return around(" (status ", d("status"), ")")
-	case "beyond":
-		return around(" (", d("beyond"), ")")
-	case "schemes":
-		return around(", offering ", d("schemes"), "")
-	case "close":
-		return around(" (", strings.ToUpper(d("close")), ")")
-	case "reply":
-		return around(" (", cmp.Or(around("HTTP status ", d("status"), around(", server ", d("server"), "")), d("reply")), ")")
-	case "issuer":
-		return quote(cmp.Or(clip(fact(f.detail, "issuer")), "an unknown issuer"))
-	case "why":
-		return around(" (", cmp.Or(d("why"), d("parent")), ")")
-	case "taken":
-		return taken(f)
-	case "idle":
-		return around(" (idle for ", d("idle_ms"), " ms)")
-	case "sinkhole":
-		return around(" (", d("addresses"), ")")
-	case "guarded":
-		return around(" (", cmp.Or(d("addresses"), a.address()), ")")
-	case "error":
-		return cmp.Or(clip(string(f.Error)), "unknown error")
-	case "stage":
-		return cmp.Or(clip(string(f.Stage)), "unknown")
+	if of, known := sentenceWords[name]; known {
+		return of(a)
 	}
-	return cmp.Or(d(name), "unknown") // rcode, status, alert
+	return cmp.Or(a.fact(name), "unknown") // rcode, status, alert
+}
+
+// fact is a piece of the failure's detail.
+func (a asking) fact(name string) string { return clip(fact(a.fail.detail, name)) }
+
+// sentenceWords are the placeholders of sentences that are more than a fact.
+var sentenceWords = map[string]func(asking) string{
+	"host":   func(a asking) string { return Escape(a.host) },
+	"port":   func(a asking) string { return strconv.Itoa(int(a.port)) },
+	"target": func(a asking) string { return a.target(true) },
+	"exempt": func(a asking) string { return a.target(false) },
+	"source": func(a asking) string { return cmp.Or(Escape(a.source), "the publisher's page") },
+	"parent": func(a asking) string { return cmp.Or(a.parent(), "(its address was not recorded)") },
+	"path":   asking.path,
+	"behind": asking.behind,
+	"upstream": func(a asking) string {
+		return around(" ", clip(cmp.Or(a.fail.upstream, fact(a.fail.detail, "resolver"))), "")
+	},
+	"status-of": func(a asking) string { return around(" (status ", a.fact("status"), ")") },
+	"beyond":    func(a asking) string { return around(" (", a.fact("beyond"), ")") },
+	"schemes":   func(a asking) string { return around(", offering ", a.fact("schemes"), "") },
+	"close":     func(a asking) string { return around(" (", strings.ToUpper(a.fact("close")), ")") },
+	"reply":     asking.reply,
+	"issuer":    func(a asking) string { return quote(cmp.Or(a.fact("issuer"), "an unknown issuer")) },
+	"why":       func(a asking) string { return around(" (", cmp.Or(a.fact("why"), a.fact("parent")), ")") },
+	"taken":     func(a asking) string { return taken(a.fail) },
+	"idle":      func(a asking) string { return around(" (idle for ", a.fact("idle_ms"), " ms)") },
+	"sinkhole":  func(a asking) string { return around(" (", a.fact("addresses"), ")") },
+	"guarded":   func(a asking) string { return around(" (", cmp.Or(a.fact("addresses"), a.address()), ")") },
+	"error":     func(a asking) string { return cmp.Or(clip(string(a.fail.Error)), "unknown error") },
+	"stage":     func(a asking) string { return cmp.Or(clip(string(a.fail.Stage)), "unknown") },
+}
+
+// path names the devices that may have done it.
+func (a asking) path() string {
+	if a.direct() {
+		return firewall
+	}
+	return "the proxy " + a.parent() + " or the firewall behind it"
+}
+
+// behind is path where a proxy stands in the way.
+func (a asking) behind() string {
+	if a.direct() {
+		return ""
+	}
+	return " (" + a.path() + ")"
+}
+
+// reply says what came instead of what was due.
+func (a asking) reply() string {
+	status := around("HTTP status ", a.fact("status"), around(", server ", a.fact("server"), ""))
+	return around(" (", cmp.Or(status, a.fact("reply")), ")")
 }
 
 // around puts before and after around s, where there is an s.
