@@ -52,34 +52,6 @@ type request struct {
 
 type routeKey struct{}
 
-// wire is the connection that a request goes out on. It remembers what net/http
-// does not tell: whether an answer had begun, and how the stream ended.
-type wire struct {
-	net.Conn
-	patience time.Duration // for each read
-	mu       sync.Mutex
-	begun    bool
-	err      error
-}
-
-func (w *wire) Read(b []byte) (int, error) {
-	w.Conn.SetReadDeadline(time.Now().Add(w.patience))
-	n, err := w.Conn.Read(b)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.begun = w.begun || n > 0
-	if w.err == nil {
-		w.err = err
-	}
-	return n, err
-}
-
-func (w *wire) state() (begun bool, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.begun, w.err
-}
-
 // newTransport makes what carries absolute-form requests. Each request has a
 // connection of its own, opened before: an attempt is never hidden behind a
 // retry, and what the destination answered is what the client gets.
@@ -172,9 +144,8 @@ func (x *request) watchClient(ctx context.Context) (stop func()) {
 	}
 }
 
-// forward sends the request on its connection and hands back the answer, with
-// its body watched.
-func (x *request) forward(r *http.Request) *http.Response {
+// outgoing is r as it goes on, on a wire of its own.
+func (x *request) outgoing(r *http.Request) *http.Request {
 	trace := &httptrace.ClientTrace{GotFirstResponseByte: func() {
 		if !x.sent.IsZero() {
 			x.firstByte.Store(time.Since(x.sent).Milliseconds())
@@ -194,6 +165,13 @@ func (x *request) forward(r *http.Request) *http.Response {
 		out.Body = x.up
 	}
 	x.wire = &wire{Conn: x.route.conn, patience: x.p.limits.IdleTimeout}
+	return out
+}
+
+// forward sends the request on its connection and hands back the answer, with
+// its body watched.
+func (x *request) forward(r *http.Request) *http.Response {
+	out := x.outgoing(r)
 	x.sent = time.Now()
 	owed := x.o
 	owed.Detail = nil
