@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -41,9 +42,6 @@ func configure(c *cobra.Command, path string) error {
 		if err := setFlag(c, name, e.Value); err != nil {
 			return fmt.Errorf("--config %q line %d: %w", path, line, err)
 		}
-	}
-	if err := noEmpty(c, nil); err != nil {
-		return fmt.Errorf("--config %q: %w", path, err)
 	}
 	return nil
 }
@@ -105,8 +103,11 @@ func setFlag(c *cobra.Command, name string, value ast.Node) error {
 		return unknownKey(c, name)
 	}
 	texts, err := scalars(value)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("%q: %w", name, err)
+	case (len(texts) == 0 || slices.Contains(texts, "")) && !mayBeEmpty[name]:
+		return fmt.Errorf("%q: the value is empty (leave the key out for its default)", name)
 	}
 	if f.Changed {
 		return nil

@@ -132,11 +132,14 @@ func wrongVerb(c *cobra.Command, args []string) error {
 	return hinted(fmt.Errorf("%s wants a verb: %s", nameOf(c), strings.Join(verbs, ", ")), "see %s --help", c.CommandPath())
 }
 
+// mayBeEmpty are the flags whose empty list is one.
+var mayBeEmpty = map[string]bool{"fail-on": true, "no-proxy": true}
+
 // noEmpty refuses an empty value, for it mostly is the unset variable of a
 // script: --parent "" is not --parent none.
 func noEmpty(c *cobra.Command, _ []string) (err error) {
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if err != nil || f.Name == "fail-on" || f.Name == "no-proxy" { // an empty list is one
+		if err != nil || mayBeEmpty[f.Name] {
 			return
 		}
 		empty := f.Value.String() == ""
