@@ -30,7 +30,10 @@ type book struct {
 	pairs    map[pair]note
 	morePair int
 	sights   int // observations of clients, guard denials apart
-	unseen   struct{ ech, bare, unparsed int }
+	questions
+	lookout lookout
+	hard    hardcoded
+	unseen  struct{ ech, bare, unparsed int }
 	trial
 	scratch []*policy.Endpoint
 }
@@ -76,7 +79,7 @@ type destination struct {
 	lookups
 }
 
-func newBook(x *policy.Index) *book {
+func newBook(x *policy.Index, window time.Duration) *book {
 	return &book{
 		index:  x,
 		dests:  map[key]*destination{},
@@ -84,6 +87,8 @@ func newBook(x *policy.Index) *book {
 		more:   map[*policy.Endpoint]*destination{},
 		probes: map[key]note{},
 		pairs:  map[pair]note{},
+
+		questions: newQuestions(), lookout: newLookout(window), hard: newHardcoded(),
 	}
 }
 
@@ -105,6 +110,7 @@ func (b *book) clone() *book {
 		}
 	}
 	c.pairs = maps.Clone(b.pairs)
+	c.lookout, c.hard = b.lookout.clone(), b.hard.clone()
 	c.scratch = nil
 	return &c
 }
@@ -122,6 +128,10 @@ func (d *destination) clone() *destination {
 
 // count enters one observation of a client.
 func (b *book) count(s sight) {
+	if s.kind == policy.KindQuery {
+		b.question(s)
+		return
+	}
 	k, name, ok := destinationOf(s)
 	if !ok {
 		return
@@ -129,46 +139,52 @@ func (b *book) count(s sight) {
 	if !guardDenial(s) {
 		b.sights++
 	}
-	if s.kind != policy.KindQuery {
-		b.look(s, name)
+	b.look(s, name)
+	b.lookout.connection(s)
+	if b.session.dns {
+		b.hard.connection(s, b.given)
 	}
-	if d := b.dests[k]; d != nil {
-		d.enter(s)
+	if d := b.destination(k); d != nil {
+		d.tally.add(s)
 		return
 	}
-	k.host = keep(k.host)
-	b.introduce(k, s)
+	b.fold(k, s)
 }
 
-// introduce makes a new destination, or folds it where the limit is reached.
-func (b *book) introduce(k key, s sight) {
+// destination is what is remembered of k, made where there is room for it. It
+// is nil where there is none: scratch then has the endpoints of k.
+func (b *book) destination(k key) *destination {
+	if d := b.dests[k]; d != nil {
+		return d
+	}
+	k.host = keep(k.host)
 	name, _ := policy.ParseName(k.host)
 	d := &destination{key: k, name: name}
 	b.scratch = b.match(b.scratch[:0], d)
 	d.class = classify(d, len(b.scratch) > 0)
-	for _, e := range b.scratch {
-		if b.hosts[e] >= maxHosts {
-			b.fold(s)
-			return
-		}
+	if d.class != listed && b.sizes[d.class] >= limits[d.class] ||
+		slices.ContainsFunc(b.scratch, func(e *policy.Endpoint) bool { return b.hosts[e] >= maxHosts }) {
+		return nil
 	}
 	if d.class != listed {
-		if b.sizes[d.class] >= limits[d.class] {
-			b.enterOther(&b.other[d.class], d.class, s)
-			return
-		}
 		b.sizes[d.class]++
 	}
 	for _, e := range b.scratch {
 		b.hosts[e]++
 	}
 	d.endpoints = slices.Clone(b.scratch)
-	d.enter(s)
 	b.dests[k] = d
+	return d
 }
 
-// fold enters s at the endpoints in scratch, without its host.
-func (b *book) fold(s sight) {
+// fold enters s at the endpoints in scratch, or at its class, without its host.
+func (b *book) fold(k key, s sight) {
+	if len(b.scratch) == 0 {
+		name, _ := policy.ParseName(k.host)
+		c := classify(&destination{key: k, name: name}, false)
+		b.enterOther(&b.other[c], c, s)
+		return
+	}
 	for _, e := range inForce(b.scratch, s.at, s.at) {
 		d := b.more[e]
 		b.enterOther(&d, listed, s)

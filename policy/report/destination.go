@@ -8,10 +8,9 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 )
 
-// destinationOf tells where s went: the judged name in normal form, where it
-// has one, else the text. ok is false for what is no destination: look-ups that
-// are not for an address, or of names inside the cluster, and records without
-// any name that say nothing (somebody knocked at the listener and left).
+// destinationOf tells where a connection went: the judged name in normal form,
+// where it has one, else the text. ok is false for records without any name that
+// say nothing (somebody knocked at the listener and left).
 func destinationOf(s sight) (k key, n policy.Name, ok bool) {
 	text := cmp.Or(s.Name, s.Asked, s.Host, s.SNI, s.Resolved)
 	if text == "" && s.Address.IsValid() {
@@ -22,10 +21,6 @@ func destinationOf(s sight) (k key, n policy.Name, ok bool) {
 		text = n.String()
 	}
 	k = key{host: short(text), port: s.Port}
-	if s.kind == policy.KindQuery {
-		k.port, k.lookup = 0, true
-		return k, n, text != "" && family(s.Type) >= 0 && !inCluster(n)
-	}
 	if text == "" && (s.Outcome == policy.OK || s.Outcome == policy.Failed) {
 		k.host = "(no name)"
 	}

@@ -19,6 +19,44 @@
 // Failures of one client at one host, each within ten seconds of the end of the
 // one before, are retries of one action: one gap, and one ask that says so.
 //
+// # Look-ups and connections
+//
+// A look-up with success of a listed name and a connection explain each other
+// where they are no further apart than the bypass window (a connection lasts
+// from its beginning to its end, or to the latest record while it is open) and
+// have a mark in common: the name, by any spelling in the record, or an address
+// of the answer. What the same client did explains, whatever became of it. So a
+// client is not accused that keeps a connection alive, shares one between names
+// (HTTP/2), or asks for both families. What is left is the finding bypass, and,
+// where no connection went to the name at all, the status resolved. Within the
+// window before the latest record it is but a doubt.
+//
+// A resolver may stand in between, so that questions come from its address and
+// connections from others. It does for certain where a client that never asked
+// anything connects to what was looked up, by address (captured, or asked for),
+// or where a question lies within the time in which we resolved the same name
+// for a CONNECT. That explains the look-up, and from then on the client of such
+// questions counts as a resolver: any connection by anybody explains what it
+// asks, and what is left is told of an unknown client behind it. A client that
+// asks for a name by CONNECT needs no look-up and says nothing of those of
+// others.
+//
+// The finding is certain where the accused connects to us for other things, is
+// no resolver, and nobody else went there meanwhile; otherwise likely.
+//
+// A name with a search suffix counts as a retry of the name in front of it,
+// never as an attempt, where a catalog lists that one and not the whole, or
+// where the same client asked for it within five seconds, before or after. What
+// no public suffix can follow is needed for it: "quay.io.com" is a name of its
+// own. One that is answered with an address is the finding
+// search_suffix_answered, and the name that was meant then counts as looked up
+// unless the cluster was meant.
+//
+// hardcoded_address needs a forwarder that listened and was asked: a connection
+// to an address outside the cluster that the client chose itself, and that no
+// answer of the trial contained, before or after. It is likely where all of its
+// clients ask us, and a guess otherwise.
+//
 // # Patterns
 //
 // Some findings come from what many connections have in common. Each has three
@@ -50,7 +88,18 @@
 // inside the cluster, 16,384 connections that are still open, 16 workloads a
 // host, 64 mismatching pairs, 10 pieces of evidence a finding. What is above a
 // limit is folded into one row "(other)" that can never look better than its
-// worst member. For patterns, each destination keeps 8 addresses and its 16
+// worst member.
+//
+// Of look-ups, there are 4,096 clients, 8,192 pairs of client and listed name
+// that no connection explains yet (256 a name or address; 10 look-ups and 16
+// addresses each), 65,536 names and addresses of connections for one to two
+// windows, 65,536 addresses that answers gave, 256 that none gave, 16,384 names
+// in no list for five to ten seconds, 64 with a search suffix that were answered,
+// and 256 that offer HTTP/3 or Encrypted ClientHello. Above a limit nobody is
+// accused: look-ups that cannot be followed leave their name resolved, and
+// blind_spots say so.
+//
+// For patterns, each destination keeps 8 addresses and its 16
 // longest times of silence; where addresses were left out, address_rule is a
 // guess, and what is folded counts only against a pattern that it refutes, or as
 // a tunnel of idle_cut.

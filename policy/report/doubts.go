@@ -70,6 +70,11 @@ func (j *judgement) halfSeen() {
 			}
 			j.doubt(k.format, at, who)
 		}
+		if hosts := j.early(e); len(hosts) > 0 && !said[at+string(Unused)] {
+			said[at+string(Unused)] = true
+			j.doubt("%s: %s looked up less than %s before the end: too early to tell whether a connection follows, so let the trial run longer",
+				at, listing(hosts, 4)+plural(uint64(len(hosts)), " was", " were"), j.window())
+		}
 	}
 }
 
@@ -120,6 +125,8 @@ func (j *judgement) blindSpots() {
 	say(b.unseen.bare > 0, "%d TLS %s to a bare address without a server name: who was meant is unknown", b.unseen.bare, plural(uint64(b.unseen.bare), "connection", "connections"))
 	say(b.unseen.unparsed > 0, "%d %s whose first bytes could not be read", b.unseen.unparsed, plural(uint64(b.unseen.unparsed), "connection", "connections"))
 	j.around(say)
+	j.unfollowed(say)
+	j.offers(say)
 	j.foldings(say)
 	say(len(b.phases) == 0, "no phase was marked: what belongs to which step of the install is unknown")
 	say(true, "%s", j.onlyVantage())

@@ -17,7 +17,10 @@ type Options struct {
 	Catalogs []*policy.Catalog // in the order of the report
 	Scopes   []string          // only these count as required; nil: all
 	NoProxy  []string          // what goes around us by intent; nil: what the ledger says
-	Files    []string          // the ledgers as the user named them, for the reader
+	// BypassWindow is how long before or after a look-up a connection may come to
+	// explain it; 0 is DefaultBypassWindow.
+	BypassWindow time.Duration
+	Files        []string // the ledgers as the user named them, for the reader
 }
 
 // Engine judges a trial while it runs. It keeps what the judgement needs, never
@@ -38,7 +41,8 @@ type sight struct {
 	kind   policy.Kind
 	seq    uint64
 	begun  time.Time
-	at     time.Time // when it ended
+	at     time.Time // when it ended, or was told of
+	until  time.Time // how long one that was open is known to have lasted; zero: as long as at
 	parent string    // the parent proxy of the session, "" where NO_PROXY led around it
 
 	straight bool // it is known that no parent stood between
@@ -49,7 +53,7 @@ func New(o Options) *Engine {
 	if o.Index == nil {
 		o.Index = policy.NewIndex(o.Catalogs...)
 	}
-	return &Engine{opt: o, book: newBook(o.Index), open: map[string]sight{}}
+	return &Engine{opt: o, book: newBook(o.Index, o.BypassWindow), open: map[string]sight{}}
 }
 
 // Build is the report over all records. An error among them is damage: it says
@@ -112,9 +116,7 @@ func (e *Engine) Report() *Report {
 	b := e.book
 	if len(e.open) > 0 {
 		b = b.clone()
-		for _, s := range bySeq(e.open) {
-			b.count(s)
-		}
+		b.countOpen(e.open)
 	}
 	return judge(e.opt, b)
 }
@@ -136,7 +138,7 @@ func (e *Engine) observe(r *policy.Record) {
 		b.probe(s)
 		return
 	}
-	if s.ID != "" {
+	if s.ID != "" && s.kind != policy.KindQuery {
 		delete(e.open, s.ID)
 		if s.Open && len(e.open) < maxOpen {
 			s.Observation = keepObservation(s.Observation)
@@ -149,10 +151,16 @@ func (e *Engine) observe(r *policy.Record) {
 
 // settle counts what is still open: after a restart nobody will close it.
 func (e *Engine) settle() {
-	for _, s := range bySeq(e.open) {
-		e.book.count(s)
-	}
+	e.book.countOpen(e.open)
 	clear(e.open)
+}
+
+// countOpen counts connections that were open up to the latest record.
+func (b *book) countOpen(open map[string]sight) {
+	for _, s := range bySeq(open) {
+		s.until = b.latest
+		b.count(s)
+	}
 }
 
 func bySeq(open map[string]sight) []sight {

@@ -145,6 +145,13 @@ func TestConcurrentUse(t *testing.T) {
 	require.Equal(t, Gaps, e.Report().Verdict)
 }
 
+func heapNow() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
 // Whatever clients choose, memory stays flat, and what is folded still counts.
 func TestMemoryIsBounded(t *testing.T) {
 	const n = 1_000_000
@@ -154,13 +161,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	o := &policy.Observation{Origin: policy.OriginClient, Listener: "connect", Port: 443}
 	r := &policy.Record{Schema: 1, Kind: policy.KindConnection, Observation: o}
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before, idle := heap(), map[string]any{"close": "fin"}
+	before, idle := heapNow(), map[string]any{"close": "fin"}
 	for i := range n {
 		r.Kind = policy.KindConnection
 		r.Seq, r.Time = uint64(i+10), epoch.Add(time.Duration(i)*time.Millisecond)
@@ -185,7 +186,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			e.Add(r)
 		}
 	}
-	grown := int64(heap()) - int64(before)
+	grown := int64(heapNow()) - int64(before)
 	t.Logf("heap grew by %.1f MB over %d destinations", float64(grown)/1e6, n)
 	require.Less(t, grown, int64(64<<20))
 

@@ -21,6 +21,9 @@ func (j *judgement) findings() {
 	j.idleCut()
 	j.largeHellos()
 	j.addresses()
+	j.bypasses()
+	j.hardcoded()
+	j.strays()
 	slices.SortStableFunc(j.r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
 	})

@@ -130,7 +130,7 @@ func (j *judgement) websockets() string {
 	var need []string
 	for _, e := range j.opt.Index.Endpoints() {
 		r := e.Requirement
-		if (r.Wants(policy.NeedWebsocket) || r.Protocol == policy.WSS) && j.inForce(e) && (j.scope == nil || j.scope[r.Scope]) {
+		if (r.Wants(policy.NeedWebsocket) || r.Protocol == policy.WSS) && j.inForce(e) && j.inScope(r) {
 			need = addWord(need, e.String())
 		}
 	}

@@ -11,19 +11,22 @@ import (
 
 // judgement is a report in the making.
 type judgement struct {
-	opt    Options
-	b      *book
-	bypass bypass
-	scope  map[string]bool // nil: all
-	sites  map[*policy.Endpoint]map[string]*site
-	loose  []*destination // connections that no endpoint in force takes
-	lonely []*destination // look-ups that no endpoint in force takes, and no connection explains
-	r      *Report
+	opt       Options
+	b         *book
+	bypass    bypass
+	scope     map[string]bool // nil: all
+	sites     map[*policy.Endpoint]map[string]*site
+	loose     []*destination // connections that no endpoint in force takes
+	lonely    []*destination // look-ups that no endpoint in force takes, and no connection explains
+	trail     map[string]trail
+	connected map[string]bool // hosts
+	r         *Report
 }
 
 // judge makes the report of b.
 func judge(o Options, b *book) *Report {
-	j := &judgement{opt: o, b: b, sites: map[*policy.Endpoint]map[string]*site{}}
+	j := &judgement{opt: o, b: b, sites: map[*policy.Endpoint]map[string]*site{}, connected: map[string]bool{}}
+	j.trail = j.trails()
 	j.bypass = newBypass(j.noProxy())
 	if len(o.Scopes) > 0 {
 		j.scope = map[string]bool{}
@@ -72,18 +75,17 @@ func (j *judgement) trial() Trial {
 // place brings destinations to the endpoints that hold at the time of the
 // trial. Connections come first, for they explain look-ups.
 func (j *judgement) place() {
-	connected := map[string]bool{}
 	var looked []*destination
 	for _, d := range slices.SortedFunc(maps.Values(j.b.dests), byHost) {
 		if d.lookup {
 			looked = append(looked, d)
 			continue
 		}
-		connected[d.host] = true
+		j.connected[d.host] = true
 		j.settle(d, true)
 	}
 	for _, d := range looked {
-		j.settle(d, !connected[d.host])
+		j.settle(d, !j.connected[d.host])
 	}
 	for e, d := range j.b.more {
 		if j.inForce(e) {
@@ -102,14 +104,15 @@ func (j *judgement) settle(d *destination, alone bool) {
 			s := j.site(e, d.host)
 			s.conn, s.probe = d, j.b.probes[d.key]
 		case alone || j.sites[e][d.host] != nil:
-			j.site(e, d.host).look = d
+			s := j.site(e, d.host)
+			s.look, s.trail = d, j.trail[d.host]
 		}
 	}
 	switch {
 	case len(found) > 0:
 	case !d.lookup:
 		j.loose = append(j.loose, d)
-	case alone:
+	case alone && !d.retry && !d.indoors:
 		j.lonely = append(j.lonely, d)
 	}
 }
@@ -136,11 +139,11 @@ func (j *judgement) endpoint(e *policy.Endpoint) {
 		return
 	}
 	r := e.Requirement
-	inScope := j.scope == nil || j.scope[r.Scope]
+	inScope := j.inScope(r)
 	out := Endpoint{
 		Catalog: e.Catalog.Name, Requirement: r.ID, Scope: r.Scope, Host: e.Host.String(), Port: e.Port, Protocol: r.Protocol,
 		Purpose: r.Purpose, Source: cmp.Or(r.Source, e.Catalog.Source.URL), Hosts: []Host{},
-		Required: inScope && !r.Optional, Optional: r.Optional,
+		Required: j.required(r), Optional: r.Optional,
 	}
 	sites := j.sorted(e)
 	for _, s := range sites {
@@ -157,6 +160,11 @@ func (j *judgement) endpoint(e *policy.Endpoint) {
 	out.Cause = j.cause(e, sites, out.Status)
 	j.r.Endpoints = append(j.r.Endpoints, out)
 }
+
+func (j *judgement) inScope(r *policy.Requirement) bool { return j.scope == nil || j.scope[r.Scope] }
+
+// required says whether r counts for the verdict.
+func (j *judgement) required(r *policy.Requirement) bool { return j.inScope(r) && !r.Optional }
 
 func (j *judgement) sorted(e *policy.Endpoint) []*site {
 	return slices.SortedFunc(maps.Values(j.sites[e]), func(a, b *site) int { return cmp.Compare(a.host, b.host) })

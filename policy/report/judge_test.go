@@ -130,7 +130,8 @@ func TestDoubts(t *testing.T) {
 		{started().conn("quay.io", ok).lost(2, "queue full").stop(), nil, "2 records were lost and never written (queue full)"},
 		{started().conn("quay.io", ok).halt(), nil, "the canary was not seen through every listener: proxy (1 of 2 seen)"},
 		{started().conn("quay.io", left).stop(), nil, "quay.io:443: quay.io accepted connections and never answered"},
-		{started().query("quay.io", answers("203.0.113.1")).stop(), nil, "quay.io:443: quay.io was looked up, and no connection"},
+		{started().query("quay.io", answers("203.0.113.1")).stop(late), nil, "quay.io:443: quay.io was looked up, and no connection"},
+		{started().query("quay.io", answers("203.0.113.1")).stop(), nil, "quay.io:443: quay.io was looked up less than 30s before the end"},
 	} {
 		r := row.tape.report(Options{Catalogs: []*policy.Catalog{small}, Scopes: row.scopes})
 		require.Contains(t, strings.Join(r.Doubts, "\n"), row.want)

@@ -17,6 +17,11 @@ type lookups struct {
 	questions   evidence
 	misses      evidence
 	mended      bool // a family failed, and had addresses later
+
+	strayed    bool // the name was meant, and another was answered
+	unfollowed bool // there was no room to hold look-ups against connections
+	retry      bool // the name is that of another with a search suffix
+	indoors    bool // the cluster answered for it, with a search suffix
 }
 
 // answer is the last answer for one family.
@@ -72,6 +77,8 @@ func (l *lookups) judge() (answerState, *failure) {
 		return addresses, nil
 	case v4.state == failed || v6.state == failed:
 		return failed, l.unresolved
+	case v4.state == unasked && v6.state == unasked && l.strayed:
+		return addresses, nil
 	case v4.state == unasked && v6.state == unasked:
 		return unasked, nil
 	}

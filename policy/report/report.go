@@ -51,6 +51,10 @@ const (
 	TLSIntercepted Kind = "tls_intercepted" // a client accepted a certificate that the public does not trust
 	Guarded        Kind = "guarded"         // refused by our own address guard, or no destination at all
 
+	Bypass               Kind = "bypass"                 // looked up a required name and went there without us: certain, or likely
+	HardcodedAddress     Kind = "hardcoded_address"      // connected to an address that no look-up gave: likely, or guess
+	SearchSuffixAnswered Kind = "search_suffix_answered" // a name with a search suffix got the answer that another was meant to get
+
 	IdleCut           Kind = "idle_cut"            // a pattern: tunnels die after the same time without a byte
 	LargeHelloDropped Kind = "large_hello_dropped" // a pattern: ClientHellos beyond one segment get no answer, smaller ones do
 	SNIFilter         Kind = "sni_filter"          // a pattern: one name gets no answer at an address that answers others
@@ -59,7 +63,7 @@ const (
 )
 
 // Kinds are all kinds of findings, sorted.
-var Kinds = []Kind{AddressRule, Flapping, Guarded, IdleCut, LargeHelloDropped, NoProxy, SeveralRegions, SharedAnswer, SNIFilter, SNIMismatch, TLSIntercepted}
+var Kinds = []Kind{AddressRule, Bypass, Flapping, Guarded, HardcodedAddress, IdleCut, LargeHelloDropped, NoProxy, SearchSuffixAnswered, SeveralRegions, SharedAnswer, SNIFilter, SNIMismatch, TLSIntercepted}
 
 // Report is the judgement of a trial. Its JSON is section 5 of the contract;
 // fields marked json:"-" serve other renderings and ExitStatus. Its order is

@@ -41,6 +41,7 @@ type trial struct {
 // session is the time from a start to its stop.
 type session struct {
 	running   bool
+	dns       bool // a forwarder listened
 	parent    string
 	canary    string
 	listeners map[string]int // kind → how many
@@ -81,6 +82,7 @@ func (t *trial) start(r *policy.Record) {
 	}
 	for _, l := range s.Listeners {
 		t.listeners = addWord(t.listeners, l)
+		t.session.dns = t.session.dns || listenerKind(l) == "dns"
 		if k := carries(listenerKind(l)); k != "" {
 			t.session.listeners[k]++
 		}

@@ -13,6 +13,7 @@ type site struct {
 	host  string
 	conn  *destination // connections; nil: none
 	look  *destination // look-ups; nil: none, or no matter
+	trail trail        // of look
 	probe note         // a handshake of our own that was intercepted
 	state Status
 	fail  *failure // why it is blocked or partial
@@ -40,7 +41,7 @@ func (s *site) judge(by bypass, e *policy.Endpoint) {
 		s.state = Reached
 	case looked == addresses && by.host(s.look.name, e.Port):
 		s.state = Bypassed
-	case looked == addresses:
+	case looked == addresses && (s.trail == ripe || s.look.strayed || s.look.unfollowed):
 		s.state = Resolved
 	default:
 		s.state = Unused

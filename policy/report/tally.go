@@ -68,15 +68,6 @@ type tally struct {
 	intercepts evidence
 }
 
-// enter counts an observation of this destination.
-func (d *destination) enter(s sight) {
-	if d.lookup {
-		d.lookups.add(s)
-		return
-	}
-	d.tally.add(s)
-}
-
 func (t *tally) add(s sight) {
 	t.seen.add(s.seq)
 	widen(&t.first, &t.last, s.begun, s.at)

@@ -211,6 +211,9 @@ func at(seconds int) mod {
 	return func(r *policy.Record) { r.Time = epoch.Add(time.Duration(seconds) * time.Second) }
 }
 
+// late is when no window of a bypass is open any more.
+var late = at(100)
+
 // to is where a connection went.
 func to(a string) mod {
 	return func(r *policy.Record) { r.Address = netip.MustParseAddrPort(a) }

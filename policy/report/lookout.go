@@ -1,0 +1,359 @@
+package report
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// DefaultBypassWindow is how long a connection is waited for where
+// Options.BypassWindow is zero.
+const DefaultBypassWindow = 30 * time.Second
+
+// Limits of what is remembered to tell who goes around us.
+const (
+	maxParties  = 4096    // clients
+	maxSuspects = 8192    // pairs of client and name with look-ups that no connection explains
+	maxMarked   = 256     // suspects that one name or address has at a time
+	maxSpans    = 1 << 16 // names and addresses that were connected to within the window
+	maxAnswers  = 16      // addresses of one answer, and of one suspect
+	maxGlances  = maxEvidence
+)
+
+// lookout holds look-ups of listed names against connections. The two belong
+// together where they have a mark in common, which is the name or an address of
+// the answer, and are not further from each other than the window. What is left
+// is suspect.
+//
+// Who asked may have asked for others. That is known of a client where another
+// that never asked went to the address of the answer, which it must have had
+// from somewhere, or where a look-up lies within the time in which we ourselves
+// resolved that name.
+type lookout struct {
+	window   time.Duration
+	parties  map[netip.Addr]party
+	suspects map[uint64]*suspect   // by client and name
+	marks    map[uint64][]*suspect // by name, and by address
+	spans    recency[extent]       // of connections, by whose and what mark
+	scratch  []netip.Addr
+}
+
+// party is what is known of an address that clients have.
+type party struct {
+	asked     bool // a DNS question
+	connected bool
+	forwards  bool // asks for others
+}
+
+// extent is a time in which look-ups are explained.
+type extent struct{ from, to time.Time }
+
+func (e extent) covers(t time.Time) bool {
+	return !t.Before(e.from) && !t.After(e.to) && !e.to.IsZero()
+}
+
+// suspect is one client and a name that it looked up, as far as no connection
+// explains it.
+type suspect struct {
+	client   netip.Addr // zero: unknown
+	workload string
+	host     string
+	addrs    []netip.Addr // of the answers
+	glances  []glance     // the first ones, and the last
+	more     int          // between them
+}
+
+// glance is one look-up.
+type glance struct {
+	at     time.Time
+	seq    uint64
+	shared bool // others went there meanwhile
+}
+
+func newLookout(window time.Duration) lookout {
+	if window <= 0 {
+		window = DefaultBypassWindow
+	}
+	return lookout{
+		window: window, parties: map[netip.Addr]party{}, suspects: map[uint64]*suspect{}, marks: map[uint64][]*suspect{},
+		spans: newRecency[extent](window, maxSpans),
+	}
+}
+
+// clone is a copy in which connections can be counted without a trace; look-ups
+// can not.
+func (l *lookout) clone() lookout {
+	c := *l
+	c.parties, c.suspects, c.marks = make(map[netip.Addr]party, len(l.parties)), make(map[uint64]*suspect, len(l.suspects)), make(map[uint64][]*suspect, len(l.marks))
+	for a, p := range l.parties {
+		c.parties[a] = p
+	}
+	copies := make(map[*suspect]*suspect, len(l.suspects))
+	for k, s := range l.suspects {
+		d := *s
+		d.glances = slices.Clone(s.glances)
+		copies[s], c.suspects[k] = &d, &d
+	}
+	for k, list := range l.marks {
+		to := make([]*suspect, len(list))
+		for i, s := range list {
+			to[i] = copies[s]
+		}
+		c.marks[k] = to
+	}
+	c.spans, c.scratch = recency[extent]{crowded: l.spans.crowded}, nil
+	return c
+}
+
+// know changes what is known of a client.
+func (l *lookout) know(a netip.Addr, learn func(*party)) {
+	p, known := l.parties[a]
+	was := p
+	learn(&p)
+	if p != was && a.IsValid() && (known || len(l.parties) < maxParties) {
+		l.parties[a] = p
+	}
+}
+
+func asked(p *party)     { p.asked = true }
+func connected(p *party) { p.connected = true }
+func forwards(p *party)  { p.forwards = true }
+
+// Whose a span is where it is no single client's.
+const (
+	orphan uint64 = 1 // of clients that never asked, and went to an address
+	anyone uint64 = 2 // of all the others
+)
+
+// lookup enters a look-up of host with success. It is false where there is no
+// room to follow it.
+func (l *lookout) lookup(s sight, host string, addrs []netip.Addr) bool {
+	client, name := machine(s.Client.Addr()), hashName(host)
+	who, shared := hashAddr(client), false
+	for i := -1; i < len(addrs); i++ {
+		m := name
+		if i >= 0 {
+			m = hashAddr(addrs[i])
+		}
+		switch {
+		case l.reached(who, m, s.at):
+			return true
+		case l.reached(orphan, m, s.at):
+			l.know(client, forwards)
+			return true
+		}
+		shared = shared || l.reached(anyone, m, s.at)
+	}
+	if shared && !client.IsValid() {
+		return true
+	}
+	return l.suspect(hashPair(who, name), s, host, addrs, shared)
+}
+
+func (l *lookout) reached(who, mark uint64, t time.Time) bool {
+	young, old := l.spans.at(hashPair(who, mark))
+	return young.covers(t) || old.covers(t)
+}
+
+func (l *lookout) suspect(k uint64, s sight, host string, addrs []netip.Addr, shared bool) bool {
+	sus := l.suspects[k]
+	if sus == nil {
+		if len(l.suspects) >= maxSuspects || len(l.marks[hashName(host)]) >= maxMarked {
+			return false
+		}
+		sus = &suspect{client: machine(s.Client.Addr()), workload: keep(s.Workload), host: host}
+		l.suspects[k] = sus
+		l.mark(sus, hashName(host))
+	}
+	for _, a := range addrs {
+		if slices.Contains(sus.addrs, a) {
+			continue
+		}
+		if len(sus.addrs) >= maxAnswers || len(l.marks[hashAddr(a)]) >= maxMarked {
+			l.drop(sus)
+			return false
+		}
+		sus.addrs = append(sus.addrs, a)
+		l.mark(sus, hashAddr(a))
+	}
+	sus.add(glance{s.at, s.seq, shared})
+	return true
+}
+
+func (l *lookout) mark(s *suspect, m uint64) { l.marks[m] = append(l.marks[m], s) }
+
+// drop forgets s.
+func (l *lookout) drop(s *suspect) {
+	name := hashName(s.host)
+	delete(l.suspects, hashPair(hashAddr(s.client), name))
+	l.unmark(s, name)
+	for _, a := range s.addrs {
+		l.unmark(s, hashAddr(a))
+	}
+}
+
+func (l *lookout) unmark(s *suspect, m uint64) {
+	list := l.marks[m]
+	i, last := slices.Index(list, s), len(list)-1
+	if i < 0 {
+		return
+	}
+	list[i], list[last] = list[last], nil
+	if l.marks[m] = list[:last]; last == 0 {
+		delete(l.marks, m)
+	}
+}
+
+func (s *suspect) add(g glance) {
+	if len(s.glances) < maxGlances {
+		s.glances = append(s.glances, g)
+		return
+	}
+	s.more++
+	s.glances[maxGlances-1] = g
+}
+
+// explain takes away the look-ups of a time, and says whether there were any.
+func (s *suspect) explain(e extent) bool {
+	n := len(s.glances)
+	s.glances = slices.DeleteFunc(s.glances, func(g glance) bool { return e.covers(g.at) })
+	if len(s.glances) == n {
+		return false
+	}
+	s.more = 0 // how many of them are left cannot be told
+	return true
+}
+
+func (s *suspect) share(e extent) {
+	for i := range s.glances {
+		s.glances[i].shared = s.glances[i].shared || e.covers(s.glances[i].at)
+	}
+}
+
+// visit is a connection as the lookout sees it.
+type visit struct {
+	client    netip.Addr
+	when      extent // the window on both sides included
+	orphan    bool   // came to an address, from a client that never asked
+	resolving extent // when we resolved the name ourselves; zero: we did not
+	at        time.Time
+}
+
+// connection enters a connection: it explains what its client looked up, and
+// what others looked up on its behalf.
+func (l *lookout) connection(s sight) {
+	client := machine(s.Client.Addr())
+	_, bare := bareTarget(s)
+	v := visit{
+		client: client, when: extent{s.begun.Add(-l.window), s.at.Add(l.window)},
+		orphan: bare && !l.parties[client].asked || !client.IsValid(), at: s.at,
+	}
+	switch {
+	case !s.until.IsZero():
+		v.when.to = s.until.Add(l.window)
+	case s.Open: // one of too many to wait for its end
+		v.when.to = s.at.Add(longest)
+	}
+	if ms := s.ResolveMS; !bare && ms > 0 && ms < longest.Milliseconds() {
+		v.resolving = extent{s.begun.Add(-clockSlack), s.begun.Add(time.Duration(ms)*time.Millisecond + clockSlack)}
+	}
+	l.know(client, connected)
+	var room [8]uint64
+	for _, m := range marksOf(room[:0], s) {
+		l.visit(v, m)
+	}
+}
+
+// clockSlack is how much the times of two records may be off for durations in
+// whole milliseconds.
+const clockSlack = 2 * time.Millisecond
+
+func (l *lookout) visit(v visit, mark uint64) {
+	list := l.marks[mark]
+	for i := len(list) - 1; i >= 0; i-- { // drop moves what was visited
+		sus := list[i]
+		switch {
+		case sus.client == v.client, !sus.client.IsValid():
+			sus.explain(v.when)
+		case v.orphan && sus.explain(v.when), sus.explain(v.resolving):
+			l.know(sus.client, forwards)
+		default:
+			sus.share(v.when)
+		}
+		if len(sus.glances) == 0 {
+			l.drop(sus)
+		}
+	}
+	l.span(hashAddr(v.client), mark, v)
+	if v.orphan {
+		l.span(orphan, mark, v)
+	} else {
+		l.span(anyone, mark, v)
+	}
+}
+
+func (l *lookout) span(who, mark uint64, v visit) {
+	k := hashPair(who, mark)
+	if l.spans.now == nil {
+		return
+	}
+	e, old := l.spans.at(k)
+	if e.to.IsZero() {
+		e = old
+	}
+	if e.to.IsZero() || v.when.from.After(e.to) || v.when.to.Before(e.from) {
+		e = v.when
+	}
+	widen(&e.from, &e.to, v.when.from, v.when.to)
+	l.spans.put(k, e, v.at)
+}
+
+// marksOf appends the hashes of the names and addresses that a connection was
+// about.
+func marksOf(dst []uint64, s sight) []uint64 {
+	texts := [...]string{s.Name, s.Asked, s.SNI, s.Resolved, s.Host}
+	for i, t := range texts {
+		if t == "" || slices.Contains(texts[:i], t) {
+			continue
+		}
+		n, err := policy.ParseName(t)
+		if err != nil {
+			continue
+		}
+		if a, bare := n.Addr(); bare {
+			dst = addHash(dst, hashAddr(machine(a)))
+		} else {
+			dst = addHash(dst, hashName(n.String()))
+		}
+	}
+	if a := machine(s.Address.Addr()); a.IsValid() && s.parent == "" {
+		dst = addHash(dst, hashAddr(a))
+	}
+	return dst
+}
+
+func addHash(list []uint64, h uint64) []uint64 {
+	if slices.Contains(list, h) {
+		return list
+	}
+	return append(list, h)
+}
+
+// bareTarget is the address that the client itself chose; ok is false where it
+// asked us for a name, which we resolve.
+func bareTarget(s sight) (a netip.Addr, ok bool) {
+	if n, err := policy.ParseName(s.Asked); err == nil {
+		if a, ok = n.Addr(); ok {
+			return machine(a), true
+		}
+	}
+	if s.Listener != "redirect" && s.Listener != "tproxy" {
+		return netip.Addr{}, false
+	}
+	if s.parent != "" {
+		return netip.Addr{}, true // its address is the parent's
+	}
+	return machine(s.Address.Addr()), true
+}
