@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/stretchr/testify/require"
@@ -14,12 +15,17 @@ import (
 // spoilers are faults, each of which alone must take the all-clear away. They
 // change the body of a trial: what lies between the first and last canary.
 var spoilers = map[string]func(*tape){
-	"a required host, and its only attempt failed":         func(t *tape) { t.conn("jobs.example.org", dropped) },
-	"a required host, and its only attempt was silent":     func(t *tape) { t.conn("jobs.example.org", left) },
-	"a required host, open and silent":                     func(t *tape) { t.conn("jobs.example.org", open("s"), reset1) },
-	"a required host, open without an outcome":             func(t *tape) { t.conn("jobs.example.org", open("s")) },
-	"a required host that we refused":                      func(t *tape) { t.conn("jobs.example.org", denied(policy.ConnectionLimitReached)) },
-	"a required host that was looked up only":              func(t *tape) { t.query("jobs.example.org", answers("203.0.113.5")) },
+	"a required host, and its only attempt failed":      func(t *tape) { t.conn("jobs.example.org", dropped) },
+	"a required host, and its only attempt was silent":  func(t *tape) { t.conn("jobs.example.org", left) },
+	"a required host, open and silent":                  func(t *tape) { t.conn("jobs.example.org", open("s"), reset1) },
+	"a required host, open without an outcome":          func(t *tape) { t.conn("jobs.example.org", open("s")) },
+	"a required host that we refused":                   func(t *tape) { t.conn("jobs.example.org", denied(policy.ConnectionLimitReached)) },
+	"a required host that was looked up only":           func(t *tape) { t.query("jobs.example.org", answers("203.0.113.5")) },
+	"a required host that a search suffix answered for": func(t *tape) { t.query("jobs.example.org.corp.example.com", answers("10.9.9.9")) },
+	"a required host looked up by one known to go around": func(t *tape) {
+		t.query("jobs.example.org", found, c3).mark("later").records[len(t.records)-1].Time = epoch.Add(time.Hour)
+	},
+	"an unlisted name that looks like a retry":             func(t *tape) { t.query("quay.io.com", nx) },
 	"a required host that did not resolve":                 func(t *tape) { t.query("jobs.example.org", unanswered("REFUSED")) },
 	"a required host without addresses":                    func(t *tape) { t.query("jobs.example.org", answers()) },
 	"one host of a wildcard that failed":                   func(t *tape) { t.conn("cdn99.quay.io", reset1) },

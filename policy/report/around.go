@@ -76,7 +76,7 @@ func (j *judgement) bypasses() {
 				continue
 			}
 			k := group{s.client, policy.Likely}
-			if p.connected && !p.forwards && !g.shared && !j.b.lookout.spans.crowded {
+			if p.connected && !p.forwards && !g.shared && !s.crowded && !j.b.lookout.spans.crowded {
 				k.confidence = policy.Certain
 			}
 			if groups[k] == nil {
@@ -177,6 +177,7 @@ func (j *judgement) unfollowed(say func(bool, string, ...any)) {
 	say(len(lost) > 0, "look-ups by more clients at a time than can be held against connections: who went around egressaudit is not told in full for %s", listing(lost, 8))
 	say(len(quiet) > 0, "%d %s looked up by clients with a connection to the same address, which may have served for both: %s", len(quiet),
 		plural(uint64(len(quiet)), "name was", "names were"), listing(quiet, 8))
+	say(len(j.b.lookout.parties) >= maxParties, "there were more than %d clients: who of the rest went around egressaudit is not told in full", maxParties)
 	say(j.b.overfull, "look-ups gave more than %d addresses: whether a connection went to another one is not told", maxGiven)
 }
 

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -28,9 +30,8 @@ func only(r *Report, k Kind) (out []Finding) {
 
 // Addresses of the scenes. None of the clients is the resolver.
 var (
-	c1, c2, c3, c4 = client("10.1.0.1:1"), client("10.1.0.2:2"), client("10.1.0.3:3"), client("10.1.0.4:4")
-	coreDNS        = client("10.1.0.53:53")
-	captured       = via("redirect")
+	c1, c2, c3 = client("10.1.0.1:1"), client("10.1.0.2:2"), client("10.1.0.3:3")
+	coreDNS    = client("10.1.0.53:53")
 )
 
 // at1 is where the first of the scenes' names is.
@@ -148,6 +149,22 @@ func TestBypassFinder(t *testing.T) {
 				require.Equal(t, policy.KindQuery, row.tape.records[seq-1].Kind, "the evidence is the look-up")
 			}
 		})
+	}
+}
+
+// Beside an endpoint that others used a bypass takes no all-clear away, but is
+// not passed over in silence, and --fail-on names it.
+func TestBypassBesideUsed(t *testing.T) {
+	r := started().conn("quay.io", ok, c1).conn("jobs.example.org", ok, c3).query("quay.io", found, c3).stop(late).report(Options{Catalogs: []*policy.Catalog{small}})
+	require.Equal(t, Clear, r.Verdict)
+	require.Len(t, only(r, Bypass), 1)
+	var b bytes.Buffer
+	require.NoError(t, r.WriteText(&b, TextOptions{}))
+	require.Contains(t, b.String(), "Next:  find out why somebody goes around egressaudit")
+	for list, want := range map[string]int{"bypass": 1, DefaultFailOn: 0, "resolved": 0} {
+		f, err := ParseFailOn(list)
+		require.NoError(t, err)
+		require.Equal(t, want, r.ExitStatus(f), list)
 	}
 }
 
@@ -274,4 +291,60 @@ func TestOffersInDNS(t *testing.T) {
 	}
 	none := https("quay.io", "alpn", []any{"h2"}).report(Options{Catalogs: []*policy.Catalog{small}}).BlindSpots
 	require.NotContains(t, strings.Join(none, "\n"), "in DNS:")
+}
+
+// On random trials the finder says what a naive reading of all pairs says: a
+// look-up is left where its client has no connection to that name, or to that
+// address, from a window before to a window behind it.
+func TestFinderAgreesWithANaiveReading(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{small}}
+	o.Index = policy.NewIndex(small)
+	rng := rand.New(rand.NewPCG(5, 6))
+	hosts := []string{"quay.io", "a.quay.io", "jobs.example.org"}
+	accused, spared := 0, 0
+	for range 3000 {
+		tape, now := started(), 5
+		for range 1 + rng.IntN(12) {
+			now += rng.IntN(40)
+			who, host := []mod{c1, c2}[rng.IntN(2)], hosts[rng.IntN(3)]
+			address := fmt.Sprintf("203.0.113.%d", rng.IntN(3))
+			if rng.IntN(2) == 0 {
+				tape.query(host, answers(address), who, at(now))
+			} else {
+				tape.conn(host, ok, who, to(address+":443"), at(now), lasted(time.Duration(rng.IntN(now))*time.Second))
+			}
+		}
+		want := naive(tape.records, epoch.Add(time.Duration(now+20)*time.Second))
+		got := map[string]bool{}
+		for _, f := range only(tape.stop(at(now+20)).report(o), Bypass) {
+			for _, seq := range f.Evidence {
+				got[fmt.Sprint(seq)] = true
+			}
+		}
+		require.Equal(t, want, got)
+		accused, spared = accused+bit(len(want) > 0), spared+bit(len(want) == 0)
+	}
+	require.Greater(t, min(accused, spared), 500)
+}
+
+// naive are the numbers of look-ups that no connection explains.
+func naive(records []*policy.Record, end time.Time) map[string]bool {
+	out := map[string]bool{}
+	for _, q := range records {
+		if q.Kind != policy.KindQuery || q.Time.Add(DefaultBypassWindow).After(end) {
+			continue
+		}
+		found := false
+		for _, c := range records {
+			if c.Kind != policy.KindConnection || c.Client.Addr() != q.Client.Addr() || c.Name != q.Name && c.Address.Addr().String() != q.Answers[0] {
+				continue
+			}
+			begun := c.Time.Add(-time.Duration(c.DurationMS) * time.Millisecond)
+			found = found || !q.Time.Before(begun.Add(-DefaultBypassWindow)) && !q.Time.After(c.Time.Add(DefaultBypassWindow))
+		}
+		if !found {
+			out[fmt.Sprint(q.Seq)] = true
+		}
+	}
+	return out
 }

@@ -91,7 +91,7 @@
 // worst member.
 //
 // Of look-ups, there are 4,096 clients, 8,192 pairs of client and listed name
-// that no connection explains yet (256 a name or address; 10 look-ups and 16
+// that no connection explains yet (256 a name or address; 10 look-ups and 64
 // addresses each), 65,536 names and addresses of connections for one to two
 // windows, 65,536 addresses that answers gave, 256 that none gave, 16,384 names
 // in no list for five to ten seconds, 64 with a search suffix that were answered,

@@ -68,6 +68,8 @@ func TestSnapshotLeavesNoTrace(t *testing.T) {
 	o := Options{Catalogs: []*policy.Catalog{small}}
 	records := started().conn("quay.io", reset1).conn("quay.io", open("1"), ok, sni("other.example"), from1("ns/a")).
 		conn("cdn.quay.io", open("2"), dropped).conn("other.example", open("3"), ok).conn("quay.io", ok, from1("ns/b")).
+		query("quay.io", found, c1).conn("quay.io", open("4"), ok, c1, took, to(quay1+":443")).query("quay.io", foundSix, c3).query("jobs.example.org", found, c2).
+		conn("quay.io", closes("4"), ok, c1, took, to(quay1+":443")).
 		conn("quay.io", closes("1"), reset1).conn("cdn.quay.io", closes("2"), ok).conn("other.example", closes("3"), dropped).stop().records
 	o.Index = policy.NewIndex(small)
 	snapped, plain := New(o), New(o)

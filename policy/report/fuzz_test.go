@@ -34,7 +34,7 @@ func (d dice) record(seq int, now time.Time) *policy.Record {
 	case policy.KindStart, policy.KindStop:
 		if d.roll(8) > 0 {
 			r.Session = &policy.Session{Canary: pick(d, canaryName, "", "\x00"), NoProxy: pick(d, nil, []string{".example.org"}, []string{"*"}),
-				Listeners: pick(d, []string{"connect 127.0.0.1:1"}, nil, []string{"tproxy [::]:1", "dns x", ""})}
+				Listeners: pick(d, []string{"connect 127.0.0.1:1", "dns 127.0.0.1:53"}, nil, []string{"tproxy [::]:1", "dns x", ""})}
 		}
 	case policy.KindMark:
 		r.Text = pick(d, "phase", "\x00")
@@ -50,15 +50,16 @@ func (d dice) record(seq int, now time.Time) *policy.Record {
 
 func (d dice) observation() *policy.Observation {
 	names := []string{"quay.io", "quay.io", "cdn1.quay.io", "cdn2.quay.io", "jobs.example.org", "eastus.r.example.org", "westus.r.example.org",
-		"old.example.org", "other.example", "10.0.0.1", "x.svc", "", "\x1b]0;x\x07", canaryName, "169.254.169.254", "::1", "..", "xn--"}
+		"old.example.org", "other.example", "10.0.0.1", "x.svc", "", "\x1b]0;x\x07", canaryName, "169.254.169.254", "::1", "..", "xn--",
+		"quay.io.corp.example.com", "other.example.corp.example.com", "quay.io.ns.svc.cluster.local", "203.0.113.1"}
 	return &policy.Observation{
 		ID: pick(d, "", "1", "2"), Open: d.roll(3) == 0, Origin: pick(d, policy.OriginClient, policy.OriginClient, "", policy.OriginProbe, policy.OriginCanary, policy.OriginCheck),
 		Listener: pick(d, "connect", "http", "redirect", "tproxy", "odd"), Name: pick(d, names...), Asked: pick(d, names...), SNI: pick(d, names...),
 		SNIState: pick(d, policy.SNIPresent, policy.SNIECH, policy.SNIAbsent, policy.SNIUnparsed), Port: pick[uint16](d, 443, 443, 443, 80, 0),
-		Type: pick(d, "A", "AAAA", "TXT", ""), RCode: pick(d, "", "NOERROR", "NXDOMAIN"), Answers: pick(d, nil, []string{"203.0.113.1"}),
+		Type: pick(d, "A", "A", "AAAA", "HTTPS", ""), Client: pick(d, netip.AddrPort{}, netip.MustParseAddrPort("10.1.0.1:1"), netip.MustParseAddrPort("10.1.0.2:1"), netip.MustParseAddrPort("[fe80::1%x]:0")), ResolveMS: pick[int64](d, 0, 0, 3, -1, 1<<62), RCode: pick(d, "", "NOERROR", "NXDOMAIN"), Answers: pick(d, nil, []string{"203.0.113.1"}, []string{"203.0.113.1", "::ffff:203.0.113.2", "1 . ipv4hint=\"203.0.113.3\"", "..:."}),
 		Workload: pick(d, "", "ns/pod", "\u2066"), DurationMS: pick[int64](d, 0, 5, 1500, -1, 1<<62), BytesUp: pick[int64](d, 0, 1<<62, -1),
 		Address: pick(d, netip.AddrPort{}, netip.MustParseAddrPort("203.0.113.1:443"), netip.MustParseAddrPort("[::ffff:203.0.113.1]:443"), netip.MustParseAddrPort("[fe80::1%x]:0")),
-		Detail: pick(d, nil, map[string]any{"issuer": "CN=\x1b[0m"}, map[string]any{"rcode": []any{"x", nil}, "status": 403.0},
+		Detail: pick(d, nil, map[string]any{"alpn": pick[any](d, []any{"h3", 7}, "h3", nil), "ech": d.roll(2) == 0, "ech_stripped": pick[any](d, true, false, "x")}, map[string]any{"issuer": "CN=\x1b[0m"}, map[string]any{"rcode": []any{"x", nil}, "status": 403.0},
 			map[string]any{"hello_bytes": pick[any](d, 1517.0, 1800, "x"), "direct": d.roll(2) == 0}, map[string]any{"close": pick(d, "rst", "fin", "\x00"), "idle_ms": pick[any](d, 60000.0, 61000, int64(-1), 1e300, nil)},
 			map[string]any{"addresses": pick[any](d, []string{"0.0.0.0", "x"}, []any{"0.0.0.0", 7}, "0.0.0.0")}),
 		Verdict: policy.Verdict{
@@ -108,6 +109,7 @@ func FuzzRecords(f *testing.F) {
 			require.GreaterOrEqual(t, len(p.Evidence), minSample, p.Text)
 			require.Regexp(t, "; confidence: (likely|guess)$", p.Text)
 		}
+		requireNobodyInnocent(t, r, records)
 		fail, err := ParseFailOn("blocked,partial,reached,resolved,unlisted")
 		require.NoError(t, err)
 		require.Equal(t, r.Verdict == Clear, r.ExitStatus(fail) == 0)
@@ -115,6 +117,28 @@ func FuzzRecords(f *testing.F) {
 			requireNaivelyClear(t, r, records)
 		}
 	})
+}
+
+// requireNobodyInnocent: whoever is accused of a bypass with certainty looked up
+// what the evidence says, and has no connection that was recorded after it and
+// lasted over it, or began within the window.
+func requireNobodyInnocent(t *testing.T, r *Report, records []*policy.Record) {
+	t.Helper()
+	for _, f := range only(r, Bypass) {
+		for _, seq := range f.Evidence {
+			q := records[seq-1]
+			require.Equal(t, policy.KindQuery, q.Kind)
+			require.Equal(t, policy.OK, q.Outcome)
+			for _, c := range records {
+				if c.Observation == nil || c.Kind == policy.KindQuery || c.Origin == policy.OriginProbe || c.Origin == policy.OriginCanary || c.ID != "" {
+					continue
+				}
+				near := q.Time.Sub(c.Time).Abs() <= DefaultBypassWindow
+				same := machine(c.Client.Addr()) == machine(q.Client.Addr())
+				require.False(t, near && same && c.Name == q.Name && c.Outcome == policy.OK, "record %d explains %d: %s", c.Seq, seq, f.Text)
+			}
+		}
+	}
 }
 
 // requireNaivelyClear reads the records as simply as can be: none was lost, no

@@ -18,7 +18,8 @@ const (
 	maxSuspects = 8192    // pairs of client and name with look-ups that no connection explains
 	maxMarked   = 256     // suspects that one name or address has at a time
 	maxSpans    = 1 << 16 // names and addresses that were connected to within the window
-	maxAnswers  = 16      // addresses of one answer, and of one suspect
+	maxAnswers  = 16      // addresses of one answer
+	maxMarks    = 64      // of one suspect: as many as a glance has bits
 	maxGlances  = maxEvidence
 )
 
@@ -52,24 +53,6 @@ type extent struct{ from, to time.Time }
 
 func (e extent) covers(t time.Time) bool {
 	return !t.Before(e.from) && !t.After(e.to) && !e.to.IsZero()
-}
-
-// suspect is one client and a name that it looked up, as far as no connection
-// explains it.
-type suspect struct {
-	client   netip.Addr // zero: unknown
-	workload string
-	host     string
-	addrs    []netip.Addr // of the answers
-	glances  []glance     // the first ones, and the last
-	more     int          // between them
-}
-
-// glance is one look-up.
-type glance struct {
-	at     time.Time
-	seq    uint64
-	shared bool // others went there meanwhile
 }
 
 func newLookout(window time.Duration) lookout {
@@ -130,13 +113,14 @@ const (
 // lookup enters a look-up of host with success. It is false where there is no
 // room to follow it.
 func (l *lookout) lookup(s sight, host string, addrs []netip.Addr) bool {
-	client, name := machine(s.Client.Addr()), hashName(host)
-	who, shared := hashAddr(client), false
-	for i := -1; i < len(addrs); i++ {
-		m := name
-		if i >= 0 {
-			m = hashAddr(addrs[i])
-		}
+	var room [1 + maxAnswers]uint64
+	marks := append(room[:0], hashName(host))
+	for _, a := range addrs {
+		marks = append(marks, hashAddr(a))
+	}
+	client, shared := machine(s.Client.Addr()), false
+	who := hashAddr(client)
+	for _, m := range marks {
 		switch {
 		case l.reached(who, m, s.at):
 			return true
@@ -149,87 +133,13 @@ func (l *lookout) lookup(s sight, host string, addrs []netip.Addr) bool {
 	if shared && !client.IsValid() {
 		return true
 	}
-	return l.suspect(hashPair(who, name), s, host, addrs, shared)
+	sus := l.suspect(hashPair(who, marks[0]), s, host)
+	return sus != nil && l.add(sus, marks, glance{at: s.at, seq: s.seq, shared: shared})
 }
 
 func (l *lookout) reached(who, mark uint64, t time.Time) bool {
 	young, old := l.spans.at(hashPair(who, mark))
 	return young.covers(t) || old.covers(t)
-}
-
-func (l *lookout) suspect(k uint64, s sight, host string, addrs []netip.Addr, shared bool) bool {
-	sus := l.suspects[k]
-	if sus == nil {
-		if len(l.suspects) >= maxSuspects || len(l.marks[hashName(host)]) >= maxMarked {
-			return false
-		}
-		sus = &suspect{client: machine(s.Client.Addr()), workload: keep(s.Workload), host: host}
-		l.suspects[k] = sus
-		l.mark(sus, hashName(host))
-	}
-	for _, a := range addrs {
-		if slices.Contains(sus.addrs, a) {
-			continue
-		}
-		if len(sus.addrs) >= maxAnswers || len(l.marks[hashAddr(a)]) >= maxMarked {
-			l.drop(sus)
-			return false
-		}
-		sus.addrs = append(sus.addrs, a)
-		l.mark(sus, hashAddr(a))
-	}
-	sus.add(glance{s.at, s.seq, shared})
-	return true
-}
-
-func (l *lookout) mark(s *suspect, m uint64) { l.marks[m] = append(l.marks[m], s) }
-
-// drop forgets s.
-func (l *lookout) drop(s *suspect) {
-	name := hashName(s.host)
-	delete(l.suspects, hashPair(hashAddr(s.client), name))
-	l.unmark(s, name)
-	for _, a := range s.addrs {
-		l.unmark(s, hashAddr(a))
-	}
-}
-
-func (l *lookout) unmark(s *suspect, m uint64) {
-	list := l.marks[m]
-	i, last := slices.Index(list, s), len(list)-1
-	if i < 0 {
-		return
-	}
-	list[i], list[last] = list[last], nil
-	if l.marks[m] = list[:last]; last == 0 {
-		delete(l.marks, m)
-	}
-}
-
-func (s *suspect) add(g glance) {
-	if len(s.glances) < maxGlances {
-		s.glances = append(s.glances, g)
-		return
-	}
-	s.more++
-	s.glances[maxGlances-1] = g
-}
-
-// explain takes away the look-ups of a time, and says whether there were any.
-func (s *suspect) explain(e extent) bool {
-	n := len(s.glances)
-	s.glances = slices.DeleteFunc(s.glances, func(g glance) bool { return e.covers(g.at) })
-	if len(s.glances) == n {
-		return false
-	}
-	s.more = 0 // how many of them are left cannot be told
-	return true
-}
-
-func (s *suspect) share(e extent) {
-	for i := range s.glances {
-		s.glances[i].shared = s.glances[i].shared || e.covers(s.glances[i].at)
-	}
 }
 
 // visit is a connection as the lookout sees it.
@@ -276,11 +186,11 @@ func (l *lookout) visit(v visit, mark uint64) {
 		sus := list[i]
 		switch {
 		case sus.client == v.client, !sus.client.IsValid():
-			sus.explain(v.when)
-		case v.orphan && sus.explain(v.when), sus.explain(v.resolving):
+			sus.explain(v.when, mark)
+		case v.orphan && sus.explain(v.when, mark), sus.explain(v.resolving, mark):
 			l.know(sus.client, forwards)
 		default:
-			sus.share(v.when)
+			sus.share(v.when, mark)
 		}
 		if len(sus.glances) == 0 {
 			l.drop(sus)

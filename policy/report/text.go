@@ -105,6 +105,9 @@ func (r *Report) next() []string {
 	if worked > 0 {
 		out = append(out, fmt.Sprintf("decide on the %d under IN NO LIST: allow and add to a catalog, or find out who calls there.", worked))
 	}
+	if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind == Bypass }) {
+		out = append(out, "find out why somebody goes around egressaudit (bypass under FINDINGS): what happened to them is unknown.")
+	}
 	if len(r.Doubts) > 0 && asks == 0 {
 		out = append(out, "remove the doubts above and run the install again; until then nothing is cleared.")
 	}

@@ -1,0 +1,109 @@
+package report
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// suspect is one client and a name that it looked up, as far as no connection
+// explains it.
+type suspect struct {
+	client   netip.Addr // zero: unknown
+	workload string
+	host     string
+	marks    []uint64 // of the name, and of the addresses of the answers
+	crowded  bool     // there were more addresses
+	glances  []glance // the first ones, and the last
+	more     int      // between them
+}
+
+// glance is one look-up.
+type glance struct {
+	at     time.Time
+	seq    uint64
+	marks  uint64 // bit i: it has marks[i] of its suspect
+	shared bool   // others went there meanwhile
+}
+
+// suspect is the one with key k, made where there is room for it, else nil.
+func (l *lookout) suspect(k uint64, s sight, host string) *suspect {
+	sus := l.suspects[k]
+	if sus == nil && len(l.suspects) < maxSuspects {
+		sus = &suspect{client: machine(s.Client.Addr()), workload: keep(s.Workload), host: host}
+		l.suspects[k] = sus
+	}
+	return sus
+}
+
+// add enters a look-up that nothing explains yet. It is false, and the suspect
+// dropped, where a connection could not find it by one of its marks.
+func (l *lookout) add(s *suspect, marks []uint64, g glance) bool {
+	for _, m := range marks {
+		i := slices.Index(s.marks, m)
+		switch {
+		case i >= 0:
+		case len(s.marks) >= maxMarks:
+			s.crowded = true
+			continue
+		case len(l.marks[m]) >= maxMarked:
+			l.drop(s)
+			return false
+		default:
+			i = len(s.marks)
+			s.marks = append(s.marks, m)
+			l.marks[m] = append(l.marks[m], s)
+		}
+		g.marks |= 1 << i
+	}
+	if len(s.glances) < maxGlances {
+		s.glances = append(s.glances, g)
+		return true
+	}
+	s.more++
+	s.glances[maxGlances-1] = g
+	return true
+}
+
+// drop forgets s.
+func (l *lookout) drop(s *suspect) {
+	delete(l.suspects, hashPair(hashAddr(s.client), hashName(s.host)))
+	for _, m := range s.marks {
+		l.unmark(s, m)
+	}
+}
+
+func (l *lookout) unmark(s *suspect, m uint64) {
+	list := l.marks[m]
+	i, last := slices.Index(list, s), len(list)-1
+	if i < 0 {
+		return
+	}
+	list[i], list[last] = list[last], nil
+	if l.marks[m] = list[:last]; last == 0 {
+		delete(l.marks, m)
+	}
+}
+
+// has says whether g was at a time of e, and has mark m.
+func (s *suspect) has(g glance, e extent, m uint64) bool {
+	return e.covers(g.at) && g.marks>>slices.Index(s.marks, m)&1 == 1
+}
+
+// explain takes away the look-ups of a time that have a mark of s, and says
+// whether there were any.
+func (s *suspect) explain(e extent, mark uint64) bool {
+	n := len(s.glances)
+	s.glances = slices.DeleteFunc(s.glances, func(g glance) bool { return s.has(g, e, mark) })
+	if len(s.glances) == n {
+		return false
+	}
+	s.more = 0 // how many of them are left cannot be told
+	return true
+}
+
+func (s *suspect) share(e extent, mark uint64) {
+	for i, g := range s.glances {
+		s.glances[i].shared = g.shared || s.has(g, e, mark)
+	}
+}
