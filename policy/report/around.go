@@ -12,7 +12,7 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 )
 
-const maxBypass = 64 // findings, one a client
+const maxBypass = 64 // findings
 
 // trail is what look-ups of a name left that no connection explains.
 type trail int
@@ -85,15 +85,9 @@ func (j *judgement) bypasses() {
 			groups[k].add(s, g)
 		}
 	}
-	found := slices.SortedFunc(maps.Values(groups), func(a, b *bypassing) int {
-		return cmp.Or(a.client.Compare(b.client), cmp.Compare(a.confidence, b.confidence))
-	})
-	for _, b := range found[:min(len(found), maxBypass)] {
-		j.tellBypass(b)
-	}
-	if n := len(found) - maxBypass; n > 0 {
-		j.find(Bypass, nil, "%d more clients went around egressaudit; confidence: %s", n, policy.Likely)
-	}
+	j.tellBypasses(slices.SortedFunc(maps.Values(groups), func(a, b *bypassing) int {
+		return cmp.Or(cmp.Compare(a.confidence, b.confidence), a.client.Compare(b.client)) // certain comes first
+	}))
 }
 
 func bySuspect(a, b *suspect) int {
@@ -101,7 +95,7 @@ func bySuspect(a, b *suspect) int {
 }
 
 func (b *bypassing) add(s *suspect, g glance) {
-	if !slices.Contains(b.names, s.host) {
+	if n := len(b.names); n == 0 || b.names[n-1] != s.host { // they come in their order
 		b.names = append(b.names, s.host)
 		b.looks += s.more
 	}
@@ -111,6 +105,15 @@ func (b *bypassing) add(s *suspect, g glance) {
 	b.shared = b.shared || g.shared
 	if b.first.IsZero() || g.at.Before(b.first) {
 		b.first = g.at
+	}
+}
+
+func (j *judgement) tellBypasses(all []*bypassing) {
+	for _, b := range all[:min(len(all), maxBypass)] {
+		j.tellBypass(b)
+	}
+	if n := len(all) - maxBypass; n > 0 {
+		j.find(Bypass, nil, "%d more clients went around egressaudit; confidence: %s", n, policy.Likely)
 	}
 }
 
@@ -126,7 +129,7 @@ func (j *judgement) tellBypass(b *bypassing) {
 	case p.forwards:
 		who = "an unknown client behind the resolver " + who
 	case !p.connected:
-		but = ", or asks for somebody who does, for it never connected here at all"
+		but = ", or is a resolver that asks for others, for it never connected here at all"
 	}
 	if b.shared {
 		but += " (others went there through egressaudit meanwhile)"

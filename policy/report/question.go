@@ -30,7 +30,7 @@ type questions struct {
 	overfull  bool                    // given is not all
 	strays    map[pair]stray
 	moreStray int
-	asked     recency[time.Time]      // names in no list, by client and name
+	recent    recency[time.Time]      // names in no list, by client and name
 	waiting   recency[[]*destination] // look-ups that failed, by client and each name that may have been meant
 	hints     map[string]hint
 	moreHint  int
@@ -46,7 +46,7 @@ type stray struct {
 func newQuestions() questions {
 	return questions{
 		given: map[netip.Addr]struct{}{}, strays: map[pair]stray{}, hints: map[string]hint{},
-		asked: newRecency[time.Time](retryTime, maxAsked), waiting: newRecency[[]*destination](retryTime, maxAsked),
+		recent: newRecency[time.Time](retryTime, maxAsked), waiting: newRecency[[]*destination](retryTime, maxAsked),
 	}
 }
 
@@ -81,7 +81,7 @@ type question struct {
 	addrs []netip.Addr // of the answer
 }
 
-func (q *question) succeeded() bool { return q.Outcome == policy.OK && len(q.addrs) > 0 }
+func (q *question) succeeded() bool { return q.Outcome == policy.OK && len(q.Answers) > 0 }
 
 // who is the key of q's client and a name.
 func (q *question) who(name string) uint64 {
@@ -197,7 +197,7 @@ func (b *book) retried(q *question) bool {
 }
 
 func (b *book) justAsked(q *question, name string) bool {
-	young, old := b.asked.at(q.who(name))
+	young, old := b.recent.at(q.who(name))
 	return soon(young, q.at) || soon(old, q.at)
 }
 
@@ -227,7 +227,7 @@ func (b *book) remember(q *question, d *destination) {
 // meant marks look-ups that failed just before as retries of q.
 func (b *book) meant(q *question) {
 	k := q.who(q.text)
-	b.asked.put(k, q.at, q.at)
+	b.recent.put(k, q.at, q.at)
 	young, old := b.waiting.at(k)
 	for _, list := range [][]*destination{young, old} {
 		for _, d := range list {
@@ -283,7 +283,7 @@ func (b *book) stray(q *question, meant string, listed bool) {
 	}
 	if !known {
 		p = pair{keep(p.asked), keep(p.sni)}
-		n = stray{client: machine(q.Client.Addr()), answer: q.addrs[0].String()}
+		n = stray{client: machine(q.Client.Addr()), answer: keep(q.Answers[0])}
 	}
 	n.add(q.seq)
 	b.strays[p] = n

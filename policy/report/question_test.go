@@ -106,6 +106,15 @@ func TestSearchSuffixes(t *testing.T) {
 	}
 }
 
+// An answer that is no address to us is one to the client, perhaps.
+func TestAnswersThatAreNoAddresses(t *testing.T) {
+	r := started().conn("jobs.example.org", ok, c1).query("quay.io", answers("x"), c1).query("quay.io.corp.example.com", answers("y"), c1).stop(late).
+		report(Options{Catalogs: []*policy.Catalog{small}})
+	require.Equal(t, Resolved, r.Endpoints[0].Status)
+	require.Len(t, only(r, Bypass), 1)
+	require.Contains(t, only(r, SearchSuffixAnswered)[0].Text, "was answered y")
+}
+
 // Retries are no look-ups that went unexplained, either.
 func TestRetriesAreNoBlindSpot(t *testing.T) {
 	r := started().conn("quay.io", ok, c1).retries("quay.io", searchList, c1).retries("other.example.net", searchList, c1).
