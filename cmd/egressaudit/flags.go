@@ -16,6 +16,7 @@ import (
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/catalog"
+	"github.com/egressaudit/egressaudit/policy/report"
 	"github.com/egressaudit/egressaudit/proxy"
 )
 
@@ -185,6 +186,7 @@ type path struct {
 	allow    []string
 	clients  []string // of serve
 	noProxy  string
+	bypass   time.Duration
 	probe    string
 	trust    []string
 	vantage  string
@@ -210,6 +212,7 @@ func (p *path) register(c *cobra.Command, parent, vantage string) {
 		f.StringVar(&p.vantage, "vantage", vantage, "where the observing is done: pod, node, admin or any `LABEL`")
 		f.StringVar(&p.trial, "trial", "", "`NAME` of the trial (default the host's name)")
 		f.StringVar(&p.noProxy, "no-proxy", "", "names and ranges that clients are told elsewhere to reach without us: a `LIST` as in NO_PROXY (default none)")
+		f.DurationVar(&p.bypass, "bypass-window", report.DefaultBypassWindow, "`TIME` after a look-up by which a connection must come, or it went around us")
 	})
 	p.registerLimits(c)
 	c.RegisterFlagCompletionFunc("parent", fixed("env", "none"))
@@ -257,7 +260,7 @@ func (p *path) checkLimits() error {
 		flag string
 		time time.Duration
 	}{
-		{"dns-timeout", p.dnsWait}, {"connect-timeout", p.limits.ConnectTimeout}, {"parent-timeout", p.limits.ParentTimeout},
+		{"dns-timeout", p.dnsWait}, {"bypass-window", p.bypass}, {"connect-timeout", p.limits.ConnectTimeout}, {"parent-timeout", p.limits.ParentTimeout},
 		{"answer-timeout", p.limits.AnswerTimeout}, {"idle-timeout", p.limits.IdleTimeout},
 		{"header-timeout", p.limits.HeaderTimeout}, {"first-bytes-timeout", p.limits.FirstTimeout},
 	} {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,6 +21,7 @@ func newReport(env environ) *cobra.Command {
 	var r required
 	var o rendering
 	var noProxy string
+	var window time.Duration
 	c := &cobra.Command{
 		Use:   "report [flags] LEDGER...",
 		Short: "Required against observed",
@@ -33,7 +35,10 @@ tell (the ledger is damaged, nothing was observed, records were lost).`,
   egressaudit report --catalog aml-kubernetes --format json -o gaps.json t.jsonl`,
 		Args: wants(math.MaxInt, "a ledger"),
 		RunE: func(_ *cobra.Command, files []string) error {
-			return makeReport(env, &r, &o, split(noProxy), files)
+			if window < 0 {
+				return fmt.Errorf("--bypass-window %s: write a time above zero, such as 30s", window)
+			}
+			return makeReport(env, &r, &o, report.Options{NoProxy: split(noProxy), BypassWindow: window, Files: files}, files)
 		},
 	}
 	r.register(c, "those of the recordings")
@@ -41,24 +46,26 @@ tell (the ledger is damaged, nothing was observed, records were lost).`,
 	o.register(c, "stdout")
 	group(c, "The recording", func(f *pflag.FlagSet) {
 		f.StringVar(&noProxy, "no-proxy", "", "names and ranges that clients were told to reach without us: a `LIST` as in NO_PROXY, beside what the ledgers say")
+		f.DurationVar(&window, "bypass-window", 0, "`TIME` after a look-up by which a connection must come, or it went around us; 0s takes that of the recordings")
 	})
 	return c
 }
 
 // makeReport is the verb: read the ledgers, judge, write.
-func makeReport(env environ, r *required, o *rendering, noProxy, files []string) error {
+func makeReport(env environ, r *required, o *rendering, opt report.Options, files []string) error {
 	on, err := o.check(files...)
 	if err != nil {
 		return err
 	}
-	if err := r.complete(env, files); err != nil {
+	if err := r.complete(env, &opt, files); err != nil {
 		return err
 	}
 	catalogs, err := r.load()
 	if err != nil {
 		return err
 	}
-	rep, err := readAll(report.Options{Catalogs: catalogs, Scopes: r.scopes, NoProxy: noProxy, Files: files}, files)
+	opt.Catalogs, opt.Scopes = catalogs, r.scopes
+	rep, err := readAll(opt, files)
 	if err != nil {
 		return err
 	}
@@ -70,7 +77,7 @@ func makeReport(env environ, r *required, o *rendering, noProxy, files []string)
 
 // complete takes what was not given from the first sessions of the ledgers: then
 // the report is the one that the recording ended with.
-func (r *required) complete(env environ, files []string) error {
+func (r *required) complete(env environ, opt *report.Options, files []string) error {
 	var sessions []*policy.Session
 	for _, f := range files {
 		s, err := firstSession(f)
@@ -79,6 +86,11 @@ func (r *required) complete(env environ, files []string) error {
 		}
 		if s != nil {
 			sessions = append(sessions, s)
+		}
+	}
+	for _, s := range sessions {
+		if opt.BypassWindow == 0 {
+			opt.BypassWindow = windowOf(s)
 		}
 	}
 	if len(r.filled()) == 0 {
@@ -184,6 +196,17 @@ func firstSession(path string) (*policy.Session, error) {
 	return nil, nil
 }
 
+// windowOf is the --bypass-window of a session; 0 where it has none.
+func windowOf(s *policy.Session) time.Duration {
+	switch ms := s.Limits[bypassLimit].(type) {
+	case int64:
+		return time.Duration(ms) * time.Millisecond
+	case float64: // as JSON has it
+		return time.Duration(ms) * time.Millisecond
+	}
+	return 0
+}
+
 // readAll feeds whole ledgers to one engine. Damage makes the report doubt; a
 // file that is no ledger is an error.
 func readAll(o report.Options, files []string) (*report.Report, error) {
@@ -206,8 +229,8 @@ func readAll(o report.Options, files []string) (*report.Report, error) {
 
 // judge makes the report of a trial that has just ended, from what is on the
 // disk. trouble is what went wrong with recording it.
-func judge(catalogs []*policy.Catalog, scopes []string, trouble error, path string) *report.Report {
-	o := report.Options{Catalogs: catalogs, Scopes: scopes, Files: []string{path}}
+func judge(o report.Options, trouble error, path string) *report.Report {
+	o.Files = []string{path}
 	e := report.New(o)
 	if trouble != nil {
 		e.Damage(fmt.Errorf("recording: %w", trouble))

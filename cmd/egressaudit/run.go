@@ -102,7 +102,7 @@ func runTrial(ctx context.Context, env environ, r *required, p *path, o *renderi
 // report makes the report from what is on the disk, and the exit status: the
 // command's own goes first. trouble is what went wrong with the recording.
 func (t *trial) report(env environ, o *rendering, on report.FailOn, status int, trouble error) (int, error) {
-	rep := judge(t.catalogs, t.session.Scopes, trouble, t.path)
+	rep := judge(report.Options{Catalogs: t.catalogs, Scopes: t.session.Scopes, BypassWindow: windowOf(&t.session)}, trouble, t.path)
 	own := rep.ExitStatus(on)
 	if err := o.write(env, env.stderr, rep); err != nil {
 		complain(env, hinted(err, "the recording is kept: write egressaudit report %s", report.Escape(t.path)))

@@ -122,9 +122,19 @@ func (t *trial) describe(r *required, p *path, parent string, canary policy.Name
 	t.session = policy.Session{
 		Version: version(), Scopes: r.scopes, Regions: r.filled(), Set: r.others(), Mode: p.mode, Parent: parent,
 		Listeners: slices.Concat([]string{"connect " + t.listener.Addr().String()}, t.captures.listeners(), t.names.listeners()),
-		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limits.Map(), Catalogs: refs(t.catalogs),
+		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limitMap(), Catalogs: refs(t.catalogs),
 	}
 }
+
+// limitMap is the limits as they stand in the ledger.
+func (p *path) limitMap() map[string]any {
+	m := p.limits.Map()
+	m[bypassLimit] = p.bypass.Milliseconds()
+	return m
+}
+
+// bypassLimit is the key of --bypass-window among the limits of a session.
+const bypassLimit = "bypass_window_ms"
 
 func refs(catalogs []*policy.Catalog) []policy.CatalogRef {
 	var out []policy.CatalogRef

@@ -17,6 +17,7 @@ import (
 
 	"github.com/egressaudit/egressaudit/dnsaudit"
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/policy/report"
 )
 
@@ -170,4 +171,25 @@ func TestUnion(t *testing.T) {
 	require.Equal(t, []string{"x", "y", "z"}, union([]*policy.Session{a, b}, scopes))
 	require.Nil(t, union([]*policy.Session{a, all, b}, scopes), "one that demanded everything")
 	require.Nil(t, union(nil, scopes))
+}
+
+// TestWindowOf: the --bypass-window of a recording is the one of its report,
+// whether it comes from memory or from the file.
+func TestWindowOf(t *testing.T) {
+	p := path{bypass: 90 * time.Second}
+	s := policy.Session{Limits: p.limitMap()}
+	require.Equal(t, p.bypass, windowOf(&s))
+	at := filepath.Join(t.TempDir(), "l.jsonl")
+	w, err := ledger.Open(at, ledger.Options{})
+	require.NoError(t, err)
+	require.NoError(t, w.Start(&s))
+	require.NoError(t, w.Close())
+	var r required
+	r.catalogs = []string{"azure-arc"}
+	var opt report.Options
+	require.NoError(t, r.complete(environ{}, &opt, []string{at}))
+	require.Equal(t, p.bypass, opt.BypassWindow)
+	opt.BypassWindow = time.Second
+	require.NoError(t, r.complete(environ{}, &opt, []string{at}))
+	require.Equal(t, time.Second, opt.BypassWindow, "the flag wins")
 }
