@@ -77,6 +77,7 @@ type destination struct {
 	folded    bool // stands for many
 	tally
 	lookups
+	lane lane
 }
 
 func newBook(x *policy.Index, window time.Duration) *book {
@@ -123,6 +124,7 @@ func (d *destination) clone() *destination {
 		e.seqs = slices.Clip(e.seqs)
 	}
 	c.traces = d.traces.clone()
+	c.lane = d.lane.clone()
 	return &c
 }
 
@@ -145,7 +147,7 @@ func (b *book) count(s sight) {
 		b.hard.connection(s, b.given)
 	}
 	if d := b.destination(k); d != nil {
-		d.tally.add(s)
+		d.enter(s)
 		return
 	}
 	b.fold(k, s)
@@ -200,7 +202,7 @@ func (b *book) enterOther(d **destination, c class, s sight) {
 	if s.kind == policy.KindQuery {
 		s.Observation = folded(s.Observation)
 	}
-	(*d).tally.add(s)
+	(*d).enter(s)
 }
 
 // match appends the endpoints of every catalog that d meets, whatever their

@@ -21,6 +21,7 @@ type Options struct {
 	// explain it; 0 is DefaultBypassWindow.
 	BypassWindow time.Duration
 	Files        []string // the ledgers as the user named them, for the reader
+	Version      string   // of the program that judges, for the reader
 }
 
 // Engine judges a trial while it runs. It keeps what the judgement needs, never
@@ -83,7 +84,7 @@ func (e *Engine) Add(r *policy.Record) {
 	case policy.KindStop:
 		e.book.stop(r)
 	case policy.KindMark:
-		e.book.phase(r.Text)
+		e.book.mark(r.Text, r.Time)
 	case policy.KindLost:
 		e.book.lose(uint64(max(r.Count, 1)), r.Why)
 	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
@@ -123,7 +124,6 @@ func (e *Engine) Report() *Report {
 
 func (e *Engine) observe(r *policy.Record) {
 	b := e.book
-	b.phase(r.Phase)
 	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent}
 	direct, _ := r.Detail["direct"].(bool)
 	if direct {
@@ -131,6 +131,7 @@ func (e *Engine) observe(r *policy.Record) {
 	}
 	s.straight = s.parent == "" && (direct || b.sessions > 0)
 	s.begun, s.at = span(r)
+	b.phase(r.Phase, s.begun)
 	if b.canary(s) || s.Origin == policy.OriginCanary {
 		return
 	}

@@ -20,6 +20,7 @@ type judgement struct {
 	lonely    []*destination // look-ups that no endpoint in force takes, and no connection explains
 	trail     map[string]trail
 	connected map[string]bool // hosts
+	clock     clock
 	r         *Report
 }
 
@@ -34,7 +35,10 @@ func judge(o Options, b *book) *Report {
 			j.scope[s] = true
 		}
 	}
-	j.r = &Report{Schema: Schema, ChildStatus: b.child, Files: o.Files, Trial: j.trial(), Endpoints: []Endpoint{}}
+	j.r = &Report{Schema: Schema, ChildStatus: b.child, Files: o.Files, Version: o.Version, Trial: j.trial(), Endpoints: []Endpoint{}}
+	if c, ok := b.clock(); ok {
+		j.clock, j.r.Timeline = c, c.timeline(b.marks)
+	}
 	j.place()
 	for _, e := range o.Index.Endpoints() {
 		j.endpoint(e)
@@ -61,13 +65,14 @@ func (j *judgement) trial() Trial {
 	t := Trial{
 		Name: b.name, Vantage: strings.Join(b.vantages, ", "), Started: b.started, Ended: b.ended,
 		Phases: some(b.phases), Scopes: some(j.opt.Scopes), Regions: some(b.regions), Ledgers: some(b.ledgers),
-		Catalogs: []policy.CatalogRef{},
+		Catalogs: []policy.CatalogRef{}, Versions: b.versions,
 	}
 	if len(t.Ledgers) == 0 {
 		t.Ledgers = some(j.opt.Files)
 	}
 	for _, c := range j.opt.Catalogs {
 		t.Catalogs = append(t.Catalogs, c.Ref())
+		t.Pages = append(t.Pages, Page{c.Title, c.Source})
 	}
 	return t
 }
@@ -143,14 +148,14 @@ func (j *judgement) endpoint(e *policy.Endpoint) {
 	out := Endpoint{
 		Catalog: e.Catalog.Name, Requirement: r.ID, Scope: r.Scope, Host: e.Host.String(), Port: e.Port, Protocol: r.Protocol,
 		Purpose: r.Purpose, Source: cmp.Or(r.Source, e.Catalog.Source.URL), Hosts: []Host{},
-		Required: j.required(r), Optional: r.Optional,
+		Required: j.required(r), Optional: r.Optional, Needs: r.Needs,
 	}
 	sites := j.sorted(e)
 	for _, s := range sites {
 		s.judge(j.bypass, e)
 		out.Hosts = append(out.Hosts, s.row())
 	}
-	out.Status = status(sites)
+	out.Status, out.Beats = status(sites), j.beats(sites...)
 	if out.Status == Unused && j.bypass.pattern(e.Host, e.Port) {
 		out.Status = Bypassed
 	}

@@ -140,6 +140,7 @@ func (b *book) lookUp(q *question) {
 		b.fold(k, q.sight)
 		return
 	}
+	d.lane.add(q.begun, q.beat())
 	d.lookups.add(q.sight)
 	switch {
 	case !inList:

@@ -88,6 +88,10 @@ type Report struct {
 	Seen []Placeholder `json:"-"`
 	// Files are the ledgers as the user named them.
 	Files []string `json:"-"`
+	// Version is that of the program that judged; Trial.Versions recorded.
+	Version string `json:"-"`
+	// Timeline says when the Beats of endpoints and unlisted destinations were.
+	Timeline Timeline `json:"-"`
 }
 
 // Trial says what was observed, and what it was held against.
@@ -101,6 +105,15 @@ type Trial struct {
 	Scopes   []string            `json:"scopes"`   // empty: all
 	Regions  []string            `json:"regions"`  // as recorded; else the values seen for an open <region>
 	Ledgers  []string            `json:"ledgers"`  // UUIDs; else the files
+
+	Pages    []Page   `json:"-"` // of Catalogs, in their order
+	Versions []string `json:"-"` // of the programs that recorded
+}
+
+// Page is what a catalog was taken from.
+type Page struct {
+	Title string // of the catalog
+	policy.Source
 }
 
 // Summary counts required endpoints by status, and unlisted destinations.
@@ -134,6 +147,9 @@ type Endpoint struct {
 	Required bool `json:"-"` // counts for verdict, summary and exit status
 	Optional bool `json:"-"`
 	Excused  bool `json:"-"` // unused, and an alternative (any_of) was used
+
+	Needs []policy.Need `json:"-"`
+	Beats []Beat        `json:"-"` // attempts over time; of look-ups where there was nothing else
 }
 
 // Cause says why an endpoint does not work, and what to do.
@@ -180,6 +196,7 @@ type Unlisted struct {
 	Error     policy.Error `json:"error,omitempty"`
 	Near      string       `json:"near,omitempty"`
 	Cause     *Cause       `json:"cause,omitempty"` // where it never worked
+	Beats     []Beat       `json:"-"`
 }
 
 // Finding is something worth knowing that is no status.

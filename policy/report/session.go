@@ -23,6 +23,8 @@ type trial struct {
 	latest     time.Time
 	ended      time.Time
 	phases     []string
+	marks      []Phase
+	versions   []string
 	regions    []string
 	ledgers    []string
 	noProxy    []string
@@ -109,6 +111,7 @@ func (t *trial) stop(r *policy.Record) {
 // take keeps the circumstances that start and stop both tell.
 func (t *trial) take(s *policy.Session) {
 	t.ledgers = addWord(t.ledgers, s.Ledger)
+	t.versions = addWord(t.versions, s.Version)
 	for _, r := range s.Regions {
 		t.regions = addWord(t.regions, r)
 	}
@@ -117,7 +120,27 @@ func (t *trial) take(s *policy.Session) {
 	}
 }
 
-func (t *trial) phase(text string) { t.phases = addWord(t.phases, text) }
+// mark begins a phase, which may have begun before.
+func (t *trial) mark(text string, at time.Time) {
+	t.phases = addWord(t.phases, text)
+	t.began(text, at)
+}
+
+// phase is that of an observation. One that no mark has told of, for that is
+// lost, began at its first observation.
+func (t *trial) phase(text string, at time.Time) {
+	if n := len(t.phases); text != "" {
+		if t.phases = addWord(t.phases, text); len(t.phases) > n {
+			t.began(text, at)
+		}
+	}
+}
+
+func (t *trial) began(text string, at time.Time) {
+	if at = stamp(at); text != "" && !at.IsZero() && len(t.marks) < maxWords {
+		t.marks = append(t.marks, Phase{keep(text), at})
+	}
+}
 
 func (t *trial) damage(err error) {
 	if err == nil {

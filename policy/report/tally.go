@@ -68,6 +68,12 @@ type tally struct {
 	intercepts evidence
 }
 
+// enter counts an attempt at this destination.
+func (d *destination) enter(s sight) {
+	d.lane.add(s.begun, s.beat())
+	d.tally.add(s)
+}
+
 func (t *tally) add(s sight) {
 	t.seen.add(s.seq)
 	widen(&t.first, &t.last, s.begun, s.at)

@@ -55,7 +55,7 @@ func (j *judgement) addUnlisted(d *destination) {
 	h := s.row()
 	u := Unlisted{
 		Host: h.Host, Port: d.port, Attempts: h.Attempts, OK: h.OK, Failed: h.Failed, First: h.First, Last: h.Last,
-		BytesUp: h.BytesUp, BytesDown: h.BytesDown, Workloads: h.Workloads, Error: h.Error, Near: j.near(d),
+		BytesUp: h.BytesUp, BytesDown: h.BytesDown, Workloads: h.Workloads, Error: h.Error, Near: j.near(d), Beats: j.beats(s),
 	}
 	switch {
 	case h.OK > 0:
