@@ -118,6 +118,10 @@ func TestGolden(t *testing.T) {
 		"every-100.txt": func(b *bytes.Buffer) error { return r.WriteText(b, TextOptions{}) },
 		"every-80.txt":  func(b *bytes.Buffer) error { return r.WriteText(b, TextOptions{Width: 80}) },
 		"every.json":    func(b *bytes.Buffer) error { return r.WriteJSON(b) },
+		"every.md":      func(b *bytes.Buffer) error { return r.WriteMarkdown(b) },
+		"every.html":    func(b *bytes.Buffer) error { return r.WriteHTML(b) },
+		"every.csv":     func(b *bytes.Buffer) error { return r.WriteCSV(b) },
+		"every.xml":     func(b *bytes.Buffer) error { return r.WriteJUnit(b) },
 		"clear.txt": func(b *bytes.Buffer) error {
 			return started().conn("quay.io", ok).stop().report(Options{Catalogs: []*policy.Catalog{small}}).WriteText(b, TextOptions{})
 		},

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/egressaudit/egressaudit/policy"
 )
 
 // indent is the column in which what belongs to an endpoint is written.
@@ -62,7 +60,10 @@ func (p *page) subject(r *row) {
 // column is where the second column begins.
 func (p *page) column() int { return p.width * 46 / 100 }
 
-func (p *page) cause(c *Cause) {
+func (p *page) cause(c *Cause) { p.hang("    cause", indent, c.line()) }
+
+// line is the cause without the ask: what, where, by whom, how sure, which facts.
+func (c *Cause) line() string {
 	text := fmt.Sprintf("%s at %s", orUnknown(Escape(string(c.Error))), orUnknown(Escape(string(c.Stage))))
 	if c.By != "" {
 		text += ", by " + Escape(string(c.By))
@@ -77,7 +78,7 @@ func (p *page) cause(c *Cause) {
 	if len(facts) > 0 {
 		text += " (" + listing(facts, 8) + ")"
 	}
-	p.hang("    cause", indent, text)
+	return text
 }
 
 // hosts lists hosts of an endpoint, those that do not work first.
@@ -137,11 +138,7 @@ func (p *page) unlisted(list []Unlisted) {
 			p.hang("  ...", 6, fmt.Sprintf("and %d more (--format json has all)", len(list)-i))
 			return
 		}
-		at := u.Host
-		if u.Port != 0 {
-			at = policy.JoinPort(u.Host, u.Port)
-		}
-		p.hang("  "+Escape(at), p.column(), u.Outcome+", "+tried(u.Attempts, u.OK)+from(u.Workloads))
+		p.hang("  "+Escape(target(u.Host, u.Port)), p.column(), u.Outcome+", "+tried(u.Attempts, u.OK)+from(u.Workloads))
 		if u.Near != "" {
 			p.hang("    near", indent, Escape(u.Near))
 		}
@@ -156,12 +153,11 @@ func (p *page) used(rows []*row) {
 	if len(rows) == 0 {
 		return
 	}
-	p.heading("USED", number(rows), "the last attempt at every host worked", green)
+	p.heading("USED", number(rows), meaning[Used], green)
 	for _, r := range rows {
-		attempts, ok, bytes := 0, 0, int64(0)
+		attempts, ok, bytes := r.totals()
 		var names []string
 		for _, h := range r.Hosts {
-			attempts, ok, bytes = attempts+h.Attempts, ok+h.OK, sum(bytes, sum(h.BytesUp, h.BytesDown))
 			if h.Host != r.Host {
 				names = append(names, h.Host)
 			}

@@ -58,14 +58,14 @@ func (r *Report) WriteText(w io.Writer, o TextOptions) error {
 	p := newPage(o)
 	r.head(p)
 	rows := r.rows()
-	p.trouble("BLOCKED", red, "attempted, and nothing worked", rows[Blocked])
-	p.trouble("PARTIAL", yellow, "worked in part", rows[Partial])
-	p.doubtful("REACHED", "connections were accepted and never answered: proves nothing", rows[Reached])
-	p.doubtful("RESOLVED", "looked up, and no connection came through us", rows[Resolved])
+	p.trouble("BLOCKED", red, meaning[Blocked], rows[Blocked])
+	p.trouble("PARTIAL", yellow, meaning[Partial], rows[Partial])
+	p.doubtful("REACHED", meaning[Reached], rows[Reached])
+	p.doubtful("RESOLVED", meaning[Resolved], rows[Resolved])
 	p.unlisted(r.Unlisted)
 	p.used(rows[Used])
-	p.names("BYPASSED", "NO_PROXY leads around us: not judged here", rows[Bypassed])
-	p.names("UNUSED", "not seen in this trial, which does not mean not needed", rows[Unused])
+	p.names("BYPASSED", meaning[Bypassed], rows[Bypassed])
+	p.names("UNUSED", meaning[Unused], rows[Unused])
 	p.findings(r.Findings)
 	p.list("BLIND SPOTS", r.BlindSpots[min(len(r.Doubts), textDoubts):]) // the others stand at the top
 	r.provenance(p)
@@ -78,8 +78,8 @@ func (r *Report) WriteText(w io.Writer, o TextOptions) error {
 // head is the verdict, why it is not better, and what to do next.
 func (r *Report) head(p *page) {
 	p.paint(map[Verdict]color{Clear: green, Gaps: red, CannotTell: yellow}[r.Verdict], r.Sentence())
-	if c := r.ChildStatus; c != nil && *c != 0 {
-		p.hang("", 0, fmt.Sprintf("The command itself ended with status %d.", *c)+map[bool]string{true: " If egress was the reason, this trial did not see it."}[r.Verdict == Clear])
+	if n := r.childNote(); n != "" {
+		p.hang("", 0, n)
 	}
 	for i, d := range r.Doubts {
 		if i == textDoubts {
@@ -91,6 +91,18 @@ func (r *Report) head(p *page) {
 	for _, n := range r.next() {
 		p.hang("Next:", 7, n)
 	}
+}
+
+// childNote tells of a command that failed; "" where none did.
+func (r *Report) childNote() string {
+	if r.ChildStatus == nil || *r.ChildStatus == 0 {
+		return ""
+	}
+	note := fmt.Sprintf("The command itself ended with status %d.", *r.ChildStatus)
+	if r.Verdict == Clear {
+		note += " If egress was the reason, this trial did not see it."
+	}
+	return note
 }
 
 // next is what to do about the verdict, most urgent first.
@@ -147,21 +159,22 @@ type row struct {
 	others   int  // endpoints that do not count
 	optional bool // all are
 	half     string
+	anchor   string
 }
 
 // rows groups the endpoints by status, those that count first.
 func (r *Report) rows() map[Status][]*row {
 	out, halves := map[Status][]*row{}, r.halves()
-	for _, e := range r.Endpoints {
+	for n, e := range r.Endpoints {
 		list := out[e.Status]
 		i := slices.IndexFunc(list, func(o *row) bool { return o.Host == e.Host && o.Port == e.Port })
 		if i < 0 {
-			i, list = len(list), append(list, &row{Endpoint: e, optional: true})
+			i, list = len(list), append(list, &row{Endpoint: e, optional: true, anchor: anchor("e", n)})
 		}
 		at := list[i]
 		at.catalogs = addWord(at.catalogs, e.Catalog+"/"+e.Scope)
 		if e.Required && at.counts == 0 {
-			at.Endpoint = e
+			at.Endpoint, at.anchor = e, anchor("e", n)
 		}
 		at.counts, at.others = at.counts+bit(e.Required), at.others+bit(!e.Required)
 		at.optional = at.optional && e.Optional
@@ -179,15 +192,9 @@ func (r *row) at() string { return Escape(policy.JoinPort(r.Host, r.Port)) }
 
 // remark says why a row does not count; "" where it does.
 func (r *row) remark() string {
-	switch {
-	case r.counts > 0 && r.Excused:
-		return "an alternative was used"
-	case r.counts > 0:
-		return ""
-	case r.optional:
-		return "optional: does not count"
-	}
-	return "not in scope: does not count"
+	e := r.Endpoint
+	e.Required, e.Optional = r.counts > 0, r.optional
+	return e.remark()
 }
 
 func (r *Report) provenance(p *page) {

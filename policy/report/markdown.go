@@ -1,0 +1,208 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// WriteMarkdown writes the report for a ticket, in GitHub Flavored Markdown: the
+// verdict and what to do next, the rules to ask for as a table and in sentences,
+// then the rest. Names stand in code spans and all other text is escaped, so that
+// nothing a client or network said becomes a link, a mention or markup.
+func (r *Report) WriteMarkdown(w io.Writer) error {
+	m := &markdown{r: r.visible()}
+	m.head()
+	m.rules()
+	m.endpoints()
+	m.unlisted()
+	m.findings()
+	m.tail()
+	if _, err := io.WriteString(w, m.String()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// markdown is a page in the making.
+type markdown struct {
+	strings.Builder
+	r *Report
+}
+
+// say writes a line of our own words; what args tell is ready to be printed.
+func (m *markdown) say(format string, args ...any) { fmt.Fprintf(m, format+"\n", args...) }
+
+func (m *markdown) head() {
+	r := m.r
+	word, rest, _ := strings.Cut(r.Sentence(), ": ")
+	m.say("# Egress audit: %s\n", text(strings.ToLower(word)))
+	m.say("**%s.**\n", text(sentence(rest)))
+	m.say("Trial %s, seen from %s, %s.", code(r.Trial.Name), code(r.Trial.Vantage), text(when(r.Trial)))
+	if n := r.childNote(); n != "" {
+		m.say("\n%s", text(n))
+	}
+	m.say("\n## What to do next\n")
+	for i, n := range r.next() {
+		m.say("%d. %s", i+1, text(sentence(n)))
+	}
+	m.bullets("## Why nothing can be cleared", r.Doubts)
+}
+
+// bullets writes a list under a title, where there is one.
+func (m *markdown) bullets(title string, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	m.say("\n%s\n", title)
+	for _, s := range list {
+		m.say("- %s", text(s))
+	}
+}
+
+// rules are what to ask for: a table to look at, then sentences to send.
+func (m *markdown) rules() {
+	wanted := m.r.wanted()
+	if len(wanted) == 0 {
+		return
+	}
+	m.say("\n## Rules to ask for\n")
+	m.say("| status | destination | listed by | what happened | attempts |\n|---|---|---|---|---|")
+	for _, w := range wanted {
+		m.say("| %s %s | %s | %s | %s | %d, %d failed |", glyph[string(w.Status)], w.Status, cell(w.At()), text(orNone(list(w.Listed))), text(w.brief()), w.Attempts, w.Failed)
+	}
+	for _, w := range wanted {
+		m.say("\n> %s", text(w.Ask))
+	}
+}
+
+// brief is the cause in a few words.
+func (c *Cause) brief() string {
+	return joined("", orUnknown(string(c.Error)), " at ", orUnknown(string(c.Stage)), around(", by ", string(c.By), ""))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "no list"
+	}
+	return s
+}
+
+// endpoints are those of each catalog, folded away where nothing is wrong.
+func (m *markdown) endpoints() {
+	m.say("\n## Endpoints\n")
+	for _, g := range m.r.groups() {
+		title := g.Page.Title
+		if title == "" {
+			title = g.Name
+		}
+		m.say("<details><summary>%s: %d requirements</summary>\n", text(title), len(g.Requirements))
+		m.say("| status | endpoint | scope | for | seen |\n|---|---|---|---|---|")
+		for _, q := range g.Requirements {
+			for _, e := range q.Endpoints {
+				m.say("| %s %s | %s | %s | %s | %s |", glyph[string(e.Status)], e.Status, cell(target(e.Host, e.Port)), text(e.Scope), text(q.Purpose), m.hosts(e))
+			}
+		}
+		m.say("\n</details>\n")
+	}
+}
+
+// hosts are the hosts of an endpoint, in a cell.
+func (m *markdown) hosts(e endpointView) string {
+	var out []string
+	for i, h := range e.Hosts {
+		if i == textHosts {
+			out = append(out, fmt.Sprintf("and %d more", len(e.Hosts)-i))
+			break
+		}
+		out = append(out, cell(h.Host)+" "+text(tried(h.Attempts, h.OK)+around(", ", string(h.Error), "")))
+	}
+	if remark := e.remark(); remark != "" {
+		out = append(out, text(remark))
+	}
+	return strings.Join(out, "<br>")
+}
+
+func (m *markdown) unlisted() {
+	if len(m.r.Unlisted) == 0 {
+		return
+	}
+	m.say("## In no list\n\nTried, and no catalog lists them.\n")
+	m.say("| outcome | destination | attempts | near |\n|---|---|---|---|")
+	for i, u := range m.r.Unlisted {
+		if i == textUnlisted {
+			m.say("| | and %d more | | |", len(m.r.Unlisted)-i)
+			break
+		}
+		m.say("| %s | %s | %s | %s |", u.Outcome, cell(target(u.Host, u.Port)), text(tried(u.Attempts, u.OK)), text(u.Near))
+	}
+}
+
+func (m *markdown) findings() {
+	if len(m.r.Findings) == 0 {
+		return
+	}
+	m.say("\n## Findings\n")
+	for _, f := range m.r.Findings {
+		m.say("- **%s**: %s", text(string(f.Kind)), text(f.Text))
+	}
+}
+
+func (m *markdown) tail() {
+	r := m.r
+	m.bullets("## Blind spots", r.BlindSpots[len(r.Doubts):])
+	m.say("\n## Provenance\n\n| | |\n|---|---|")
+	for _, c := range r.Trial.Catalogs {
+		m.say("| catalog | %s %s %s |", cell(c.Name), text(around("revision ", c.Revision, "")), cell(c.Digest))
+	}
+	for _, s := range r.Seen {
+		m.say("| %s | was %s |", cell("<"+s.Name+">"), text(listing(s.Values, 12)))
+	}
+	for _, p := range r.phaseList() {
+		m.say("| phase | %s |", text(p))
+	}
+	for _, l := range append(r.Files, without(r.Trial.Ledgers, r.Files)...) {
+		m.say("| ledger | %s |", cell(l))
+	}
+	m.say("| egressaudit | recorded by %s, judged by %s |", text(orUnknown(list(r.Trial.Versions))), text(orUnknown(r.Version)))
+}
+
+// code is s as a code span; an unknown one is a dash.
+func code(s string) string {
+	if s == "" {
+		return "–"
+	}
+	fence := "`"
+	for strings.Contains(s, fence) {
+		fence += "`"
+	}
+	if len(fence) > 1 || strings.HasPrefix(s, " ") || strings.HasSuffix(s, " ") {
+		s = " " + s + " "
+	}
+	return fence + s + fence
+}
+
+// cell is a name inside a table, where a bar in a code span would end the cell.
+func cell(s string) string {
+	if strings.Contains(s, "|") {
+		return text(s)
+	}
+	return code(s)
+}
+
+// text is s as text: its punctuation means nothing, and an empty comment, which
+// nobody sees, parts what a tracker would make a mention, a reference or a link.
+func text(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if strings.IndexByte("\\`*_{}[]()<>#|~!$&", s[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+		if rest := s[i+1:]; s[i] == '@' || s[i] == '#' || s[i] == ':' && strings.HasPrefix(rest, "//") ||
+			strings.HasPrefix(rest, ".") && i >= 2 && strings.EqualFold(s[i-2:i+1], "www") {
+			b.WriteString("<!-- -->")
+		}
+	}
+	return b.String()
+}
