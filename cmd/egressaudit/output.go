@@ -24,18 +24,18 @@ type rendering struct {
 // register adds the flags; where is where the report goes without -o.
 func (r *rendering) register(c *cobra.Command, where string) {
 	group(c, "The report", func(f *pflag.FlagSet) {
-		f.StringVar(&r.format, "format", "text", "`FORMAT` of the report: text or json")
+		f.StringVar(&r.format, "format", "text", "`FORMAT` of the report: text, json, markdown (for a ticket), html (one page), csv (one row a rule to ask for) or junit")
 		f.StringVarP(&r.output, "output", "o", "", "`FILE` for the report, - for stdout (default "+where+")")
 		f.StringVar(&r.failOn, "fail-on", report.DefaultFailOn, "what makes the exit status 1: a `LIST` of statuses (blocked, partial, reached, resolved, bypassed, unused, unlisted) and kinds of findings; blocked includes unlisted destinations that never worked")
 	})
-	c.RegisterFlagCompletionFunc("format", fixed("text", "json"))
+	c.RegisterFlagCompletionFunc("format", fixed(report.Formats...))
 }
 
 // check refuses what cannot be written in the end. ledgers are the files that a
 // report must not overwrite.
 func (r *rendering) check(ledgers ...string) (report.FailOn, error) {
-	if r.format != "text" && r.format != "json" {
-		return report.FailOn{}, fmt.Errorf("--format %q: write text or json", r.format)
+	if err := report.CheckFormat(r.format); err != nil {
+		return report.FailOn{}, fmt.Errorf("--format %w", err)
 	}
 	on, err := report.ParseFailOn(r.failOn)
 	if err != nil {
@@ -82,10 +82,7 @@ func sameFile(a, b string) bool {
 // write renders the report to -o, or else to w.
 func (r *rendering) write(env environ, w io.Writer, rep *report.Report) error {
 	render := func(w io.Writer) error {
-		if r.format == "json" {
-			return rep.WriteJSON(w)
-		}
-		return rep.WriteText(w, textOptions(w))
+		return rep.Write(w, r.format, textOptions(w))
 	}
 	switch r.output {
 	case "":

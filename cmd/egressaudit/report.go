@@ -32,7 +32,8 @@ It judges afresh: an old ledger can be held against a new catalog. Where
 Exit status: 0 no gap that --fail-on names, 1 such a gap, 2 trouble, 3 cannot
 tell (the ledger is damaged, nothing was observed, records were lost).`,
 		Example: `  egressaudit report trial.jsonl
-  egressaudit report --catalog aml-kubernetes --format json -o gaps.json t.jsonl`,
+  egressaudit report --catalog aml-kubernetes --format json -o gaps.json t.jsonl
+  egressaudit report --format html -o gaps.html trial.jsonl`,
 		Args: wants(math.MaxInt, "a ledger"),
 		RunE: func(_ *cobra.Command, files []string) error {
 			if window < 0 {
@@ -64,7 +65,7 @@ func makeReport(env environ, r *required, o *rendering, opt report.Options, file
 	if err != nil {
 		return err
 	}
-	opt.Catalogs, opt.Scopes = catalogs, r.scopes
+	opt.Catalogs, opt.Scopes, opt.Version = catalogs, r.scopes, version()
 	rep, err := readAll(opt, files)
 	if err != nil {
 		return err
@@ -230,7 +231,7 @@ func readAll(o report.Options, files []string) (*report.Report, error) {
 // judge makes the report of a trial that has just ended, from what is on the
 // disk. trouble is what went wrong with recording it.
 func judge(o report.Options, trouble error, path string) *report.Report {
-	o.Files = []string{path}
+	o.Files, o.Version = []string{path}, version()
 	e := report.New(o)
 	if trouble != nil {
 		e.Damage(fmt.Errorf("recording: %w", trouble))

@@ -1,6 +1,7 @@
 // Package report holds what was required against what was observed. It owns
 // the judgement of a trial (statuses, causes, findings, verdict, exit status:
-// sections 2 and 5 of the contract) and the renderings of it as text and JSON.
+// sections 2 and 5 of the contract) and its renderings: text, JSON, Markdown,
+// HTML, CSV and JUnit XML.
 //
 // It takes records one by one, from wherever they come: it does not know the
 // ledger, reads no file, resolves no name and has no clock. What sensors
@@ -99,8 +100,8 @@
 // accused: look-ups that cannot be followed leave their name resolved, and
 // blind_spots say so.
 //
-// For patterns, each destination keeps 8 addresses and its 16
-// longest times of silence; where addresses were left out, address_rule is a
+// For patterns, each destination keeps 8 addresses and its 16 longest times of
+// silence, and for the timeline at most 96 counts; where addresses were left out, address_rule is a
 // guess, and what is folded counts only against a pattern that it refutes, or as
 // a tunnel of idle_cut.
 package report
