@@ -6,7 +6,7 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz e2e matrix bench
+.PHONY: build demo test check lint cross fuzz e2e browser matrix bench
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -33,8 +33,11 @@ cross:            ## the verbs that only read files build elsewhere, too
 fuzz:             ## each fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
 
-e2e:              ## real clients and devices: root, Debian 12
+e2e: browser      ## real clients and devices: root, Debian 12
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/e2e/run.sh
+
+browser:          ## the pages in Chromium, with axe-core: Debian 12, and root to install them
+	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/browser/run.sh
 
 matrix:           ## every cause by real devices in network namespaces: root, Debian 12
 	@if [ "$$(id -u)" != 0 ] && [ "$$EGRESSAUDIT_E2E" != must ]; then \
