@@ -15,6 +15,43 @@ import (
 type decoder struct {
 	seed  maphash.Seed
 	texts []string
+	again *parts // what short takes for every record; nil: each has its own
+}
+
+// parts are what a record of the short way is made of.
+type parts struct {
+	r policy.Record
+	o policy.Observation
+
+	alpn, answers, cnames []string
+	matches               []policy.Match
+	detail                map[string]any
+}
+
+// parts are those for the next record, all zero but for the room that the lists
+// and details of earlier ones left.
+func (d *decoder) parts() *parts {
+	if d.again == nil {
+		return new(parts)
+	}
+	p := d.again
+	o := &p.o
+	spare(&p.alpn, o.ALPN)
+	spare(&p.answers, o.Answers)
+	spare(&p.cnames, o.CNAMEs)
+	spare(&p.matches, o.Matches)
+	if o.Detail != nil {
+		p.detail = o.Detail
+		clear(p.detail)
+	}
+	p.r, p.o = policy.Record{}, policy.Observation{}
+	return p
+}
+
+func spare[T any](room *[]T, used []T) {
+	if used != nil {
+		*room = used[:0]
+	}
 }
 
 // decode reads a line, with or without its line feed, into a new Record. It
@@ -77,21 +114,18 @@ func (d *decoder) intern(b []byte) string {
 
 // short reads a line that has nothing odd; ok is false for every other.
 func (d *decoder) short(line []byte) (r *policy.Record, ok bool) {
-	both := new(struct {
-		r policy.Record
-		o policy.Observation
-	})
-	r = &both.r
-	p := parser{decoder: d, rest: line}
+	parts := d.parts()
+	r = &parts.r
+	p := parser{decoder: d, parts: parts, rest: line}
 	if !p.skip(`{"schema":`) {
 		return nil, false
 	}
 	r.Schema = int(p.digits(1 << 30))
 	p.head(r)
 	fields := p.fields
-	p.observation(&both.o)
+	p.observation(&parts.o)
 	if p.fields > fields {
-		r.Observation = &both.o
+		r.Observation = &parts.o
 	}
 	text(&p, `,"text":`, &r.Text)
 	number(&p, `,"count":`, &r.Count)

@@ -13,6 +13,7 @@ import (
 // one for encoding/json; so no field can come twice, and none be missed.
 type parser struct {
 	*decoder
+	*parts
 	rest   []byte
 	odd    bool
 	fields int // how many were there
@@ -73,13 +74,13 @@ func (p *parser) observation(o *policy.Observation) {
 	text(p, `,"method":`, &o.Method)
 	number(p, `,"status":`, &o.Status)
 	text(p, `,"host":`, &o.Host)
-	p.list(`,"alpn":`, &o.ALPN)
+	p.list(`,"alpn":`, &o.ALPN, p.alpn)
 	text(p, `,"tls_version":`, &o.TLSVersion)
 	text(p, `,"type":`, &o.Type)
 	text(p, `,"transport":`, &o.Transport)
 	text(p, `,"rcode":`, &o.RCode)
-	p.list(`,"answers":`, &o.Answers)
-	p.list(`,"cnames":`, &o.CNAMEs)
+	p.list(`,"answers":`, &o.Answers, p.answers)
+	p.list(`,"cnames":`, &o.CNAMEs, p.cnames)
 	text(p, `,"upstream":`, &o.Upstream)
 	p.matches(&o.Matches)
 	text(p, `,"decision":`, &o.Decision)
@@ -128,11 +129,14 @@ func (p *parser) addr(key string, v *netip.AddrPort) {
 	}
 }
 
-func (p *parser) list(key string, v *[]string) {
+// list takes an array of texts into room.
+func (p *parser) list(key string, v *[]string, room []string) {
 	if !p.has(key) {
 		return
 	}
-	*v = []string{}
+	if *v = room; room == nil {
+		*v = []string{}
+	}
 	p.each(func() { *v = append(*v, p.intern(p.quoted())) })
 }
 
@@ -140,7 +144,9 @@ func (p *parser) matches(v *[]policy.Match) {
 	if !p.has(`,"matches":`) {
 		return
 	}
-	*v = []policy.Match{}
+	if *v = p.parts.matches; *v == nil {
+		*v = []policy.Match{}
+	}
 	p.each(func() {
 		var m policy.Match
 		p.demand(`{"catalog":`)
@@ -171,7 +177,9 @@ func (p *parser) detail(v *map[string]any) {
 	if !p.has(`,"detail":`) {
 		return
 	}
-	*v = map[string]any{}
+	if *v = p.parts.detail; *v == nil {
+		*v = map[string]any{}
+	}
 	p.demand("{")
 	if p.odd || p.skip("}") {
 		return
