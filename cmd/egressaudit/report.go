@@ -213,7 +213,7 @@ func windowOf(s *policy.Session) time.Duration {
 func readAll(o report.Options, files []string) (*report.Report, error) {
 	e := report.New(o)
 	for _, f := range files {
-		for rec, err := range ledger.Read(f) {
+		for rec, err := range ledger.Stream(f) {
 			var damage *ledger.Damage
 			switch {
 			case errors.As(err, &damage):
@@ -236,7 +236,7 @@ func judge(o report.Options, trouble error, path string) *report.Report {
 	if trouble != nil {
 		e.Damage(fmt.Errorf("recording: %w", trouble))
 	}
-	for rec, err := range ledger.Read(path) {
+	for rec, err := range ledger.Stream(path) {
 		if err != nil {
 			e.Damage(err)
 		} else {
