@@ -6,7 +6,7 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz e2e browser matrix bench
+.PHONY: build demo test check lint cross fuzz e2e browser matrix bench bench-report
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -46,3 +46,6 @@ matrix:           ## every cause by real devices in network namespaces: root, De
 
 bench:            ## beside tinyproxy, squid and a bare goproxy: root, Debian 12
 	@sh test/bench/run.sh
+
+bench-report:     ## the report over a ledger of ten million records: 15 GB of disk
+	@$(GO) run ./test/bench/report

@@ -35,6 +35,7 @@ var may = map[string][]string{
 	"test/matrix":        {"*"},
 	"test/bench":         {},
 	"test/bench/goproxy": {},
+	"test/bench/report":  {"policy", "policy/ledger"},
 }
 
 // only says in which packages a library may be used.
