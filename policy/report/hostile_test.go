@@ -16,7 +16,9 @@ import (
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
+	gmhtml "github.com/yuin/goldmark/renderer/html"
 	gmtext "github.com/yuin/goldmark/text"
+	"golang.org/x/net/html"
 )
 
 // hostile are texts that a client, a device or a catalog may choose.
@@ -153,7 +155,14 @@ func TestHostileMarkdown(t *testing.T) {
 	require.Equal(t, 9, headings)
 
 	var out bytes.Buffer
-	require.NoError(t, md.Convert(b.Bytes(), &out))
+	raw := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithRendererOptions(gmhtml.WithUnsafe()))
+	require.NoError(t, raw.Convert(b.Bytes(), &out))
+	for z := html.NewTokenizer(bytes.NewReader(out.Bytes())); z.Next() != html.ErrorToken; {
+		if tok := z.Token(); tok.Type == html.StartTagToken || tok.Type == html.SelfClosingTagToken {
+			require.Contains(t, strings.Fields("h1 h2 p strong ul ol li blockquote table thead tbody tr th td code br details summary"), tok.Data)
+			require.Empty(t, tok.Attr)
+		}
+	}
 	plain := plainText(t, out.Bytes())
 	for _, h := range hostile {
 		require.Contains(t, plain, plainSpace(Escape(h)), "%q", h)

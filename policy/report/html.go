@@ -76,6 +76,16 @@ type sheet struct {
 	Ledgers      []string
 }
 
+// steps are what to do next, as sentences of a page that has no section in
+// capitals.
+func (r *Report) steps() []string {
+	var out []string
+	for _, n := range r.next() {
+		out = append(out, sentence(strings.Replace(n, "under IN NO LIST", "in no list", 1)))
+	}
+	return out
+}
+
 // count is one number of the summary.
 type count struct {
 	Word  string
@@ -96,9 +106,7 @@ func newSheet(r *Report) *sheet {
 	s.More = max(0, len(s.Tracks)-maxLanes)
 	word, rest, _ := strings.Cut(r.Sentence(), ": ")
 	s.Word, s.Rest = sentence(strings.ToLower(word)), sentence(rest)+"."
-	for _, n := range r.next() {
-		s.Next = append(s.Next, sentence(n))
-	}
+	s.Next = r.steps()
 	of := r.Summary
 	for i, n := range []int{of.Blocked, of.Partial, of.Reached, of.Resolved, of.Used, of.Bypassed, of.Unused} {
 		s.Counts = append(s.Counts, count{string(statuses[i]), string(statuses[i]), n})

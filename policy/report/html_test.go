@@ -140,7 +140,7 @@ func TestPage(t *testing.T) {
 			require.NoError(t, r.WriteHTML(&b))
 			requirePage(t, b.Bytes())
 			plain := plainText(t, b.Bytes())
-			for _, n := range append(r.next(), r.BlindSpots...) {
+			for _, n := range append(r.steps(), r.BlindSpots...) {
 				require.Contains(t, plain, plainSpace(sentence(n)[1:]))
 			}
 			for _, e := range r.Endpoints {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"strings"
 )
@@ -43,8 +44,8 @@ func (m *markdown) head() {
 		m.say("\n%s", text(n))
 	}
 	m.say("\n## What to do next\n")
-	for i, n := range r.next() {
-		m.say("%d. %s", i+1, text(sentence(n)))
+	for i, n := range r.steps() {
+		m.say("%d. %s", i+1, text(n))
 	}
 	m.bullets("## Why nothing can be cleared", r.Doubts)
 }
@@ -96,7 +97,7 @@ func (m *markdown) endpoints() {
 		if title == "" {
 			title = g.Name
 		}
-		m.say("<details><summary>%s: %d requirements</summary>\n", text(title), len(g.Requirements))
+		m.say("<details><summary>%s: %d requirements</summary>\n", htmlText(title), len(g.Requirements))
 		m.say("| status | endpoint | scope | for | seen |\n|---|---|---|---|---|")
 		for _, q := range g.Requirements {
 			for _, e := range q.Endpoints {
@@ -190,15 +191,32 @@ func cell(s string) string {
 	return code(s)
 }
 
-// text is s as text: its punctuation means nothing, and an empty comment, which
-// nobody sees, parts what a tracker would make a mention, a reference or a link.
+// text is s as text: its punctuation means nothing.
 func text(s string) string {
+	return parted(s, func(c byte) string {
+		if strings.IndexByte("\\`*_{}[]<>#|~!$&", c) >= 0 {
+			return "\\" + string([]byte{c})
+		}
+		return string([]byte{c})
+	})
+}
+
+// htmlText is text where HTML stands and Markdown is not read.
+func htmlText(s string) string {
+	return parted(s, func(c byte) string {
+		if strings.IndexByte(`<>&"'`, c) >= 0 {
+			return html.EscapeString(string([]byte{c}))
+		}
+		return string([]byte{c})
+	})
+}
+
+// parted writes s byte by byte. An empty comment, which nobody sees, parts what a
+// tracker would make a mention, a reference or a link.
+func parted(s string, write func(byte) string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if strings.IndexByte("\\`*_{}[]()<>#|~!$&", s[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
+		b.WriteString(write(s[i]))
 		if rest := s[i+1:]; s[i] == '@' || s[i] == '#' || s[i] == ':' && strings.HasPrefix(rest, "//") ||
 			strings.HasPrefix(rest, ".") && i >= 2 && strings.EqualFold(s[i-2:i+1], "www") {
 			b.WriteString("<!-- -->")

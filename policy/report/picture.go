@@ -44,13 +44,27 @@ func (r *Report) tracks() []track {
 		}
 	}
 	enter(Blocked, Partial)
+	broken, rest := r.unlistedTracks()
+	some := min(len(broken), maxLanes/3) // or else they would leave no room for the rest
+	out = append(out, broken[:some]...)
+	enter(Reached, Resolved, Used, Bypassed)
+	return append(append(out, broken[some:]...), rest...)
+}
+
+// unlistedTracks are those of destinations in no list, those that never worked
+// apart.
+func (r *Report) unlistedTracks() (broken, rest []track) {
 	for i, u := range r.Unlisted {
-		if len(u.Beats) > 0 {
-			out = append(out, track{anchor("u", i), Escape(target(u.Host, u.Port)), "in no list", u.Beats})
+		t := track{anchor("u", i), Escape(target(u.Host, u.Port)), "in no list", u.Beats}
+		switch {
+		case len(u.Beats) == 0:
+		case u.Cause != nil:
+			broken = append(broken, t)
+		default:
+			rest = append(rest, t)
 		}
 	}
-	enter(Reached, Resolved, Used, Bypassed)
-	return out
+	return broken, rest
 }
 
 // layout is the geometry of a picture, in CSS pixels.
@@ -177,11 +191,17 @@ func (d *drawing) times(height float64) {
 	for t := d.From.Truncate(step).Add(step); t.Before(d.Until()); t = t.Add(step) {
 		x := d.at(t)
 		d.Line(x, headroom-8, x, height, `class="grid"`)
-		anchor := "middle"
-		if x > d.width-30 {
-			anchor = "end"
+		label, anchor := t.Format(form), "middle"
+		if step < 24*time.Hour && t.Truncate(24*time.Hour).Equal(t) {
+			label = t.Format("01-02")
 		}
-		d.Text(x, headroom-12, t.Format(form), `class="tick"`, fmt.Sprintf(`text-anchor="%s"`, anchor))
+		switch {
+		case x > d.width-30:
+			anchor = "end"
+		case x < 30:
+			anchor = "start"
+		}
+		d.Text(x, headroom-12, label, `class="tick"`, fmt.Sprintf(`text-anchor="%s"`, anchor))
 	}
 }
 

@@ -67,8 +67,19 @@ const (
 )
 
 // counts says whether the verdict rests on w.
-func (w *rule) counts() bool {
-	return !slices.Contains(w.Risks, notRequired) && !slices.Contains(w.Risks, notInScope)
+func (w *rule) counts() bool { return w.Standing() == "" || len(w.Listed) == 0 }
+
+// Standing says why w is no plain requirement; "" where it is.
+func (w *rule) Standing() string {
+	switch {
+	case len(w.Listed) == 0:
+		return "in no list"
+	case slices.Contains(w.Risks, notRequired):
+		return "optional"
+	case slices.Contains(w.Risks, notInScope):
+		return "not in scope"
+	}
+	return ""
 }
 
 func (r *Report) listedRule(row *row) *rule {

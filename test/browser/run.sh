@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 export EGRESSAUDIT_E2E="${EGRESSAUDIT_E2E:-must}"
 axe=axe-core@4.14.1
 cache=${BROWSER_CACHE:-/var/cache/egressaudit-browser}
-packages="chromium fonts-dejavu-core fonts-noto-core libxml2-utils nodejs npm"
+packages="chromium fonts-dejavu-core fonts-noto-core nodejs npm"
 
 # lacking prints the packages that are not installed. node and npm may come from
 # elsewhere.
