@@ -103,6 +103,12 @@ func FuzzRecords(f *testing.F) {
 		}
 		r := e.Report()
 		require.NoError(t, r.WriteJSON(io.Discard))
+		var b bytes.Buffer
+		format := Formats[len(in)%len(Formats)] // one a run, for all would leave no time for the records
+		require.NoError(t, r.Write(&b, format, TextOptions{}))
+		if format == "html" {
+			requirePage(t, b.Bytes())
+		}
 		require.NoError(t, r.WriteText(io.Discard, TextOptions{Width: 40 + d.roll(100), Color: true}))
 		requireShape(t, r)
 		for _, p := range told(r) {

@@ -84,7 +84,7 @@ type tab struct {
 func newTab(t *testing.T) *tab {
 	t.Helper()
 	b := &tab{}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	ctx, end := chromedp.NewContext(ctx, chromedp.WithListener(b.note),
 		chromedp.WithAllocatorOptions(chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.DisableGPU))
 	t.Cleanup(func() { end(); cancel() })

@@ -122,10 +122,10 @@ func hostileLedger() []string {
 // lanes, in many phases.
 func longLedger() []string {
 	out := []string{record(1, begun, "start", listeners)}
-	for i := range 4000 {
-		at := begun.Add(time.Duration(i) * 43 * time.Second)
-		if i%400 == 0 {
-			out = append(out, record(len(out)+1, at, "mark", `,"text":"phase of the install with a rather long name %d"`, i/400))
+	for i := range 1500 {
+		at := begun.Add(time.Duration(i) * 2 * time.Minute)
+		if i%150 == 0 {
+			out = append(out, record(len(out)+1, at, "mark", `,"text":"phase of the install with a rather long name %d"`, i/150))
 		}
 		host, fate := fmt.Sprintf("host%d.example.net", i%70), `"outcome":"ok"`
 		if i%3 == 0 {
@@ -136,5 +136,5 @@ func longLedger() []string {
 		}
 		out = append(out, record(len(out)+1, at, "connection", `,"origin":"client","name":"%s","port":443,%s`, host, fate))
 	}
-	return append(out, record(len(out)+1, begun.Add(50*time.Hour), "stop", listeners))
+	return append(out, record(len(out)+1, begun.Add(51*time.Hour), "stop", listeners))
 }

@@ -49,4 +49,4 @@ if [ -n "$problem" ]; then
 	echo "browser: what needs that is skipped, for EGRESSAUDIT_E2E=try"
 fi
 go vet ./...
-exec go test -count=1 -timeout 5m -v "$@" .
+exec go test -count=1 -timeout 15m -v "$@" .
