@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bufio"
 	"iter"
 	"os"
 
@@ -19,9 +18,8 @@ func Stream(path string) iter.Seq2[*policy.Record, error] {
 			return
 		}
 		defer f.Close()
-		r := reader{path: path, in: bufio.NewReaderSize(f, maxLine+1), yield: yield}
+		r := reader{path: path, yield: func(l Line, err error) bool { return yield(l.Record, err) }}
 		r.dec.again = new(parts)
-		for r.step() {
-		}
+		r.run(f)
 	}
 }

@@ -33,19 +33,19 @@ func TestStreamIsRead(t *testing.T) {
 
 	var want []string
 	for r, err := range Read(path) {
-		want = append(want, told(t, r, err))
+		want = append(want, pairText(t, r, err))
 	}
 	n := 0
 	for r, err := range Stream(path) {
-		require.Equal(t, want[n], told(t, r, err))
+		require.Equal(t, want[n], pairText(t, r, err))
 		n++
 	}
 	require.Len(t, want, n)
 	require.Greater(t, n, 330)
 }
 
-// told is a pair of Read as text, nil lists and empty ones apart.
-func told(t *testing.T, r *policy.Record, err error) string {
+// pairText is a pair of Read as text, nil lists and empty ones apart.
+func pairText(t *testing.T, r *policy.Record, err error) string {
 	t.Helper()
 	if r == nil {
 		return err.Error()

@@ -135,7 +135,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 	before := heapNow()
 	const n = 1_000_000
-	asks := hostileName(n)
+	asks := strangers(n)
 	for r := range asks {
 		e.Add(r)
 	}
@@ -153,8 +153,8 @@ func TestQuestionsAreBounded(t *testing.T) {
 	require.Less(t, time.Since(begun), 10*time.Second)
 }
 
-// hostileName are questions in which everything that a client chooses is new.
-func hostileName(n int) func(func(*policy.Record) bool) {
+// strangers asks questions in which everything that a client chooses is new.
+func strangers(n int) func(func(*policy.Record) bool) {
 	return func(yield func(*policy.Record) bool) {
 		o := &policy.Observation{}
 		r := &policy.Record{Schema: 1, Kind: policy.KindQuery, Observation: o}
@@ -206,10 +206,10 @@ func BenchmarkQueries(b *testing.B) {
 			}
 		})
 	}
-	b.Run("hostileName", func(b *testing.B) {
+	b.Run("hostile", func(b *testing.B) {
 		e := New(Options{Catalogs: []*policy.Catalog{arc, aml}})
 		b.ReportAllocs()
-		for r := range hostileName(1 << 62) {
+		for r := range strangers(1 << 62) {
 			if !b.Loop() {
 				return
 			}
