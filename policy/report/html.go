@@ -76,6 +76,19 @@ type sheet struct {
 	Ledgers      []string
 }
 
+// sign stands beside the verdict; a trial without an end is not ticked off.
+func (r *Report) sign() string {
+	switch {
+	case r.Verdict == Gaps:
+		return "✕"
+	case r.Verdict == Clear && !r.Trial.Ended.IsZero():
+		return "✓"
+	case r.Verdict == Clear:
+		return "…"
+	}
+	return "?"
+}
+
 // steps are what to do next, as sentences of a page that has no section in
 // capitals.
 func (r *Report) steps() []string {
@@ -97,7 +110,7 @@ type count struct {
 func newSheet(r *Report) *sheet {
 	s := &sheet{
 		Report: r, Policy: pagePolicy, Style: template.CSS(pageStyle), When: when(r.Trial), Child: r.childNote(),
-		Sign:   map[Verdict]string{Clear: "✓", Gaps: "✕", CannotTell: "?"}[r.Verdict],
+		Sign:   r.sign(),
 		Wanted: r.wanted(), Wide: r.picture(wideLayout), Narrow: r.picture(narrowLayout), Tracks: r.tracks(),
 		Step: about(r.Timeline.Step), Phases: r.phaseList(), Groups: r.groups(),
 		Blind:   r.BlindSpots[len(r.Doubts):],

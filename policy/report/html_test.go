@@ -167,6 +167,15 @@ func TestPageVerdict(t *testing.T) {
 	}
 }
 
+// A trial without an end is not ticked off.
+func TestPageOfARunningTrial(t *testing.T) {
+	r := started().conn("quay.io", ok).report(Options{Catalogs: []*policy.Catalog{small}})
+	require.Equal(t, Clear, r.Verdict)
+	var b bytes.Buffer
+	require.NoError(t, r.WriteHTML(&b))
+	require.Contains(t, plainText(t, b.Bytes()), "… Clear so far, and the trial has no end")
+}
+
 // A picture has a bounded size, whatever the trial was.
 func TestPictureIsBounded(t *testing.T) {
 	tape := started()

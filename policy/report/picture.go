@@ -96,7 +96,6 @@ type drawing struct {
 	layout
 	Timeline
 	tracks []track
-	most   float64 // attempts in one beat
 }
 
 // picture draws when attempts were made, as an SVG element without style of its
