@@ -14,16 +14,19 @@ import (
 // final newline. Characters that a terminal could take for orders, or that
 // reorder text, are written as \u escapes. Nothing is written on an error of
 // the encoding.
-func (r *Report) WriteJSON(w io.Writer) error {
+func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, "report", r) }
+
+// writeJSON writes v, which errors call what.
+func writeJSON(w io.Writer, what string, v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(r); err != nil {
-		return fmt.Errorf("write report as JSON: %w", err)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("write %s as JSON: %w", what, err)
 	}
 	if _, err := w.Write(visible(b.Bytes())); err != nil {
-		return fmt.Errorf("write report: %w", err)
+		return fmt.Errorf("write %s: %w", what, err)
 	}
 	return nil
 }

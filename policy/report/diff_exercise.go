@@ -1,0 +1,182 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// Exercise is what trials saw of the endpoints of a change: those of the old
+// catalog, or where they are added, of the new one.
+type Exercise struct {
+	Trials  int `json:"trials"`
+	Used    int `json:"used"`    // trials in which one worked, in part at least
+	Blocked int `json:"blocked"` // trials in which one was tried and none worked
+	Unclear int `json:"unclear"` // trials in which one was seen in a way that proves nothing
+	// Stranded are the hosts that trials went to and that the new catalog no
+	// longer lists, as "host:port", sorted.
+	Stranded []string `json:"stranded"`
+}
+
+// Tried is one trial, judged by the old catalog alone and by the new one alone.
+type Tried struct {
+	Old, New *Report
+}
+
+// Timeless is c without the dates from and until which its rows hold: a trial
+// says something of a row that was not in force, too.
+func Timeless(c *policy.Catalog) *policy.Catalog {
+	out := *c
+	out.Requirements = nil
+	for _, r := range c.Requirements {
+		q := *r
+		q.From, q.Until = policy.Requirement{}.From, policy.Requirement{}.Until
+		out.Requirements = append(out.Requirements, &q)
+	}
+	return &out
+}
+
+// exercised are the kinds of changes that make a difference to an install.
+var exercised = []ChangeKind{ChangeRemoved, ChangeAdded, ChangePort, ChangeNarrowed, ChangeWidened}
+
+// Exercise joins a diff of catalogs with what trials used. The reports are of
+// Timeless catalogs.
+func (d *Diff) Exercise(trials []Tried) {
+	for i := range d.Changes {
+		c := &d.Changes[i]
+		if !slices.Contains(exercised, c.Kind) {
+			continue
+		}
+		c.Exercise = &Exercise{Trials: len(trials), Stranded: []string{}}
+		for _, t := range trials {
+			c.Exercise.add(c, t)
+		}
+		slices.Sort(c.Exercise.Stranded)
+	}
+	for _, t := range trials {
+		side := trialSide(t.Old)
+		d.Trials = append(d.Trials, side)
+		d.doubt(t.Old, cmp.Or(side.File, "a trial"))
+		d.doubt(t.New, cmp.Or(side.File, "a trial"))
+	}
+	d.Summary = catalogSummary(d)
+}
+
+// add counts one trial.
+func (x *Exercise) add(c *Change, t Tried) {
+	list, in := c.Old, t.Old
+	if len(list) == 0 {
+		list, in = c.New, t.New
+	}
+	seen := map[Status]bool{}
+	for _, e := range in.Endpoints {
+		if !slices.ContainsFunc(list, func(l Listed) bool { return l.Host == e.Host && l.Port == e.Port }) {
+			continue
+		}
+		seen[e.Status] = true
+		if len(c.Old) > 0 {
+			x.strand(e, t.New)
+		}
+	}
+	switch {
+	case seen[Used] || seen[Partial]:
+		x.Used++
+	case seen[Blocked]:
+		x.Blocked++
+	case seen[Reached] || seen[Resolved] || seen[Bypassed]:
+		x.Unclear++
+	}
+}
+
+// strand adds the hosts of e that now lists no longer.
+func (x *Exercise) strand(e Endpoint, now *Report) {
+	for _, h := range e.Hosts {
+		listed := slices.ContainsFunc(now.Endpoints, func(n Endpoint) bool {
+			return n.Port == e.Port && slices.ContainsFunc(n.Hosts, func(o Host) bool { return o.Host == h.Host })
+		})
+		if !listed {
+			x.Stranded = addWord(x.Stranded, policy.JoinPort(h.Host, e.Port))
+		}
+	}
+}
+
+// sentence says what the trials saw of the old endpoints, or of new ones.
+func (x *Exercise) sentence(old []Listed) string {
+	if x.Used+x.Blocked+x.Unclear == 0 {
+		return "not exercised in " + counted(x.Trials, "trial")
+	}
+	var out []string
+	for _, w := range []struct {
+		n    int
+		word string
+	}{{x.Used, "used"}, {x.Blocked, "tried and blocked"}, {x.Unclear, "seen, which proves nothing,"}} {
+		if w.n > 0 {
+			out = append(out, fmt.Sprintf("%s in %d of %s", w.word, w.n, counted(x.Trials, "trial")))
+		}
+	}
+	hosts := slices.DeleteFunc(slices.Clone(x.Stranded), func(at string) bool { // what the line begins with
+		return len(old) == 1 && old[0].at() == at
+	})
+	if len(hosts) > 0 {
+		out = append(out, "no longer listed: "+listing(hosts, 4))
+	}
+	return strings.Join(out, "; ")
+}
+
+// catalogSummary is a diff of catalogs in one sentence.
+func catalogSummary(d *Diff) string {
+	var out []string
+	for _, g := range diffGroups {
+		n := d.Count(g.kind)
+		if n == 0 || g.many == "" {
+			continue
+		}
+		says := fmt.Sprintf(plural(uint64(n), g.one, g.many), n)
+		if len(out) > 0 && g.kind == ChangeAdded { // hosts were spoken of already
+			says = fmt.Sprintf("adds %d", n)
+		}
+		out = append(out, says+d.exercised(g.kind))
+	}
+	if len(out) == 0 {
+		return "no difference in what is required"
+	}
+	return joined("; ", strings.Join(out, "; "), d.stranded())
+}
+
+// stranded says how many hosts that trials went to the new catalog lacks.
+func (d *Diff) stranded() string {
+	var hosts []string
+	for _, c := range d.Changes {
+		if c.Exercise != nil {
+			hosts = addWords(hosts, c.Exercise.Stranded)
+		}
+	}
+	if len(hosts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s that trials went to %s no longer listed", counted(len(hosts), "host"), plural(uint64(len(hosts)), "is", "are"))
+}
+
+// exercised adds to the number of endpoints dropped or added how many of them
+// trials used.
+func (d *Diff) exercised(k ChangeKind) string {
+	used, tried := 0, 0
+	for _, c := range d.Changes {
+		if c.Kind == k && c.Exercise != nil {
+			used, tried = used+bit(c.Exercise.Used > 0), tried+bit(c.Exercise.Used+c.Exercise.Blocked+c.Exercise.Unclear > 0)
+		}
+	}
+	in := counted(len(d.Trials), "trial")
+	switch {
+	case len(d.Trials) == 0 || k != ChangeRemoved && k != ChangeAdded:
+		return ""
+	case k == ChangeAdded && tried == 0:
+		return ", not exercised"
+	case tried > used:
+		return fmt.Sprintf("; %d of them %s used in %s, and %d tried in vain", used, plural(uint64(used), "was", "were"), in, tried-used)
+	}
+	return fmt.Sprintf("; %d of them %s used in %s", used, plural(uint64(used), "was", "were"), in)
+}

@@ -1,0 +1,249 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// DiffTrials compares two trials. Both reports are over the same catalogs and
+// scopes. Nothing is called fixed that did not work in the new trial: what was
+// not seen there is lost, whatever it was before.
+func DiffTrials(old, now *Report) *Diff {
+	d := newDiff(Trials, trialSide(old), trialSide(now))
+	a, b := fates(old), fates(now)
+	for _, key := range a.order {
+		d.trace(a.of[key], b.of[key])
+	}
+	for _, key := range b.order {
+		if a.of[key] == nil {
+			d.trace(nil, b.of[key])
+		}
+	}
+	d.doubt(old, cmp.Or(d.Old.File, "the old trial"))
+	d.doubt(now, cmp.Or(d.New.File, "the new trial"))
+	return d.finish(trialSummary(d))
+}
+
+// proof is what a status proves.
+type proof int
+
+const (
+	noProof proof = iota
+	works
+	failing
+)
+
+// fate is what became of one endpoint, or of a destination in no list.
+type fate struct {
+	Listed
+	proof    proof
+	unlisted bool
+	text     string // for people; two fates are the same if it is
+}
+
+// fateList is by endpoint: policy.Match of an unlisted destination has nothing
+// but the endpoint.
+type fateList struct {
+	order []policy.Match
+	of    map[policy.Match]*fate
+}
+
+func fates(r *Report) fateList {
+	l := fateList{of: map[policy.Match]*fate{}}
+	for _, e := range r.Endpoints {
+		f := &fate{Listed: e.listed(), text: e.fate()}
+		switch e.Status {
+		case Used:
+			f.proof = works
+		case Blocked, Partial:
+			f.proof = failing
+		}
+		l.add(e.match(), f)
+	}
+	for _, u := range r.Unlisted {
+		l.add(policy.Match{Endpoint: u.listed().at()}, &fate{Listed: u.listed(), proof: failing, unlisted: true, text: u.fate()})
+	}
+	return l
+}
+
+func (l *fateList) add(key policy.Match, f *fate) {
+	if l.of[key] == nil {
+		l.order = append(l.order, key)
+	}
+	l.of[key] = f
+}
+
+// listed is e for the reader.
+func (e Endpoint) listed() Listed {
+	l := Listed{Host: e.Host, Port: e.Port, Catalogs: []string{e.Catalog}, Requirements: []string{e.Requirement}, Scopes: []string{e.Scope}, Status: e.Status}
+	return l.with(e.Cause)
+}
+
+// listed is u for the reader; what worked is Used.
+func (u Unlisted) listed() Listed {
+	l := Listed{Host: u.Host, Port: u.Port, Catalogs: []string{}, Requirements: []string{}, Scopes: []string{}, Status: Status(u.Outcome)}
+	if u.Outcome == Worked {
+		l.Status = Used
+	}
+	return l.with(u.Cause)
+}
+
+func (l Listed) with(c *Cause) Listed {
+	if c != nil {
+		l.Stage, l.Error, l.By = c.Stage, c.Error, c.By
+	}
+	return l
+}
+
+// fate is the status in words, with what tells it from others of the same
+// status: the cause, and where an endpoint works in part, the hosts that do not.
+func (e Endpoint) fate() string {
+	switch e.Status {
+	case Used:
+		return "working"
+	case Blocked:
+		return plainly(e.Cause)
+	case Partial:
+		var bad []string
+		for _, h := range e.Hosts {
+			if h.State == Blocked || h.State == Partial {
+				bad = append(bad, h.Host)
+			}
+		}
+		return "in part " + plainly(e.Cause) + around(", at ", listing(bad, 4), "")
+	case Reached:
+		return "accepted and never answered, which proves nothing"
+	case Resolved:
+		return "looked up and gone around us"
+	case Bypassed:
+		return "left to NO_PROXY"
+	}
+	return "not seen"
+}
+
+func (u Unlisted) fate() string {
+	switch u.Outcome {
+	case Worked:
+		return "working, in no list"
+	case string(Reached):
+		return "accepted and never answered, in no list"
+	}
+	return plainly(u.Cause) + ", in no list"
+}
+
+// words are what errors are called in plain words.
+var plainWords = map[policy.Error]string{
+	policy.DNSTimeout: "left without a DNS answer", policy.DNSSinkhole: "sinkholed", policy.DNSError: "not resolved",
+	policy.ConnectionRefused: "refused", policy.ConnectionTimeout: "dropped", policy.DestinationUnroutable: "without a route",
+	policy.ConnectionTerminated: "cut", policy.ConnectionReadTimeout: "left in silence", policy.TLSAlertReceived: "answered with a TLS alert",
+	policy.NotTLSReply: "answered by something else than TLS", policy.TLSIntercepted: "intercepted", policy.HTTPBlockPage: "given a block page",
+	policy.ParentDenied: "denied by the proxy", policy.ParentAuthRequired: "held up by the proxy's login", policy.ParentError: "failed by the proxy",
+	policy.HTTPRequestDenied: "denied by egressaudit", policy.DestinationProhibited: "guarded by egressaudit",
+}
+
+// plainly is a cause in a word and in its terms: "dropped (connection_timeout at
+// connect, by network)".
+func plainly(c *Cause) string {
+	if c == nil {
+		return "blocked"
+	}
+	terms := fmt.Sprintf("%s at %s", orUnknown(string(c.Error)), orUnknown(string(c.Stage)))
+	if rcode := fact(c.Detail, "rcode"); c.Error == policy.DNSError && rcode != "" {
+		terms = rcode
+	}
+	return fmt.Sprintf("%s (%s%s)", cmp.Or(plainWords[c.Error], "blocked"), terms, around(", by ", string(c.By), ""))
+}
+
+// trace enters what became of one endpoint; nil is not seen.
+func (d *Diff) trace(a, b *fate) {
+	kind := became(a, b)
+	if kind == "" {
+		return
+	}
+	c := Change{Kind: kind, Counts: kind != ChangeNothing, Was: []string{"not seen"}, Now: []string{"not seen"}}
+	if a != nil {
+		c.Old, c.Was = []Listed{a.Listed}, []string{a.text}
+	}
+	if b != nil {
+		c.New, c.Now = []Listed{b.Listed}, []string{b.text}
+	}
+	if !d.fold(c) {
+		d.Changes = append(d.Changes, c)
+	}
+}
+
+// became is the kind of change from a to b, "" where there is nothing to tell.
+func became(a, b *fate) ChangeKind {
+	if a == nil {
+		a = &fate{text: "not seen", unlisted: b.unlisted}
+	}
+	if b == nil {
+		b = &fate{text: "not seen", unlisted: a.unlisted}
+	}
+	switch {
+	case a.text == b.text && (a.proof == failing || a.Status == Reached || a.Status == Resolved):
+		return ChangeNothing
+	case a.text == b.text:
+		return ""
+	case a.proof == failing && b.proof == failing:
+		return ChangeOther
+	case b.proof == failing:
+		return ChangeNew
+	case a.proof == failing && b.proof == works:
+		return ChangeFixed
+	case b.proof == works:
+		return ChangeGained
+	case a.proof != noProof:
+		return ChangeLost
+	}
+	return ChangeOther // two doubts
+}
+
+// fold joins c with the same change of the same endpoint in another catalog.
+func (d *Diff) fold(c Change) bool {
+	same := func(a, b []Listed) bool {
+		return len(a) == len(b) && (len(a) == 0 || a[0].at() == b[0].at())
+	}
+	i := slices.IndexFunc(d.Changes, func(o Change) bool {
+		return o.Kind == c.Kind && same(o.Old, c.Old) && same(o.New, c.New) && slices.Equal(o.Was, c.Was) && slices.Equal(o.Now, c.Now)
+	})
+	if i < 0 {
+		return false
+	}
+	join(d.Changes[i].Old, c.Old)
+	join(d.Changes[i].New, c.New)
+	return true
+}
+
+func join(to, from []Listed) {
+	for i, l := range from {
+		to[i].Catalogs = addWords(to[i].Catalogs, l.Catalogs)
+		to[i].Requirements = addWords(to[i].Requirements, l.Requirements)
+		to[i].Scopes = addWords(to[i].Scopes, l.Scopes)
+	}
+}
+
+func addWords(list, more []string) []string {
+	for _, s := range more {
+		list = addWord(list, s)
+	}
+	return list
+}
+
+// trialSummary is a diff of trials in one sentence.
+func trialSummary(d *Diff) string {
+	var out []string
+	for _, k := range []ChangeKind{ChangeFixed, ChangeNew, ChangeOther, ChangeLost, ChangeGained, ChangeNothing} {
+		if n := d.Count(k); n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", n, k))
+		}
+	}
+	if len(out) == 0 {
+		return "no difference, and no gap in either"
+	}
+	return strings.Join(out, ", ")
+}
