@@ -81,9 +81,13 @@ func sameFile(a, b string) bool {
 
 // write renders the report to -o, or else to w.
 func (r *rendering) write(env environ, w io.Writer, rep *report.Report) error {
-	render := func(w io.Writer) error {
+	return r.deliver(env, w, "report", func(w io.Writer) error {
 		return rep.Write(w, r.format, textOptions(w))
-	}
+	})
+}
+
+// deliver calls render with -o, or else with w. what is what it writes.
+func (r *rendering) deliver(env environ, w io.Writer, what string, render func(io.Writer) error) error {
 	switch r.output {
 	case "":
 		return render(w)
@@ -93,7 +97,7 @@ func (r *rendering) write(env environ, w io.Writer, rep *report.Report) error {
 	if err := writeFile(r.output, render); err != nil {
 		return fmt.Errorf("write %q: %w", r.output, cause(err))
 	}
-	say(env, "report written to %s", report.Escape(r.output))
+	say(env, "%s written to %s", what, report.Escape(r.output))
 	return nil
 }
 

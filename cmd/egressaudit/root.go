@@ -89,7 +89,7 @@ Exit status: 0 no gap, 1 a gap, 2 wrong usage or something broke, 3 cannot tell.
 	root.SetVersionTemplate("egressaudit {{.Version}}\n")
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newRun(env), newServe(env), newMark(), newReport(env), newExplain(env), newCatalog(env), newLedger(env), newEnv(env),
+	root.AddCommand(newRun(env), newServe(env), newMark(), newReport(env), newDiff(env), newExplain(env), newCatalog(env), newLedger(env), newEnv(env),
 		newCompletion(env), newVersion(env))
 	plainUse(root)
 	return root
