@@ -18,6 +18,9 @@ const (
 	maxPairs    = 64   // of names asked for and said in the ClientHello
 )
 
+// otherHosts is the host of the row for what is above a limit.
+const otherHosts = "(other)"
+
 // book is everything that is remembered of the observations.
 type book struct {
 	index    *policy.Index
@@ -197,7 +200,7 @@ func (b *book) fold(k key, s sight) {
 
 func (b *book) enterOther(d **destination, c class, s sight) {
 	if *d == nil {
-		*d = &destination{key: key{host: "(other)"}, class: c, folded: true}
+		*d = &destination{key: key{host: otherHosts}, class: c, folded: true}
 	}
 	if s.kind == policy.KindQuery {
 		s.Observation = folded(s.Observation)

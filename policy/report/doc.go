@@ -3,7 +3,8 @@
 // sections 2 and 5 of the contract) and its renderings: text, JSON, Markdown,
 // HTML, CSV and JUnit XML.
 // It owns differences, too: between two catalogs, two trials, or a catalog and a
-// trial (Diff), as text, Markdown and JSON.
+// trial (Diff), as text, Markdown and JSON; and what several trials say together:
+// by vantage (Matrix), and of the hosts behind wildcards (Narrowing).
 //
 // It takes records one by one, from wherever they come: it does not know the
 // ledger, reads no file, resolves no name and has no clock. What sensors

@@ -27,6 +27,7 @@ func (j *judgement) doubts() {
 	if missing := j.canaries(); len(missing) > 0 {
 		j.doubt("the canary was not seen through every listener: %s; connections may have gone unrecorded", strings.Join(missing, ", "))
 	}
+	r.Incomplete = len(r.Doubts) > 0
 	switch {
 	case b.sights == 0:
 		j.doubt("nothing was observed: no client made a connection, request or look-up through egressaudit, so check its proxy settings (`egressaudit env`)")

@@ -81,9 +81,15 @@ type Report struct {
 	Findings    []Finding  `json:"findings"`  // by kind
 	BlindSpots  []string   `json:"blind_spots"`
 
+	Matrix    *Matrix    `json:"matrix,omitempty"`    // where ledgers of several vantages were brought together (Across)
+	Narrowing *Narrowing `json:"narrowing,omitempty"` // where it was asked for (Narrow)
+
 	// Doubts are the reasons for which nothing can be cleared, as sentences;
 	// they stand first in BlindSpots. They exist beside gaps, too.
 	Doubts []string `json:"-"`
+	// Incomplete says that records are missing, or may be: damage, loss, a canary
+	// that was not seen.
+	Incomplete bool `json:"-"`
 	// Seen are the values that open placeholders stood for.
 	Seen []Placeholder `json:"-"`
 	// Files are the ledgers as the user named them.

@@ -66,6 +66,8 @@ func (r *Report) WriteText(w io.Writer, o TextOptions) error {
 	p.used(rows[Used])
 	p.names("BYPASSED", meaning[Bypassed], rows[Bypassed])
 	p.names("UNUSED", meaning[Unused], rows[Unused])
+	p.matrix(r.Matrix)
+	p.narrowing(r.Narrowing)
 	p.findings(r.Findings)
 	p.list("BLIND SPOTS", r.BlindSpots[min(len(r.Doubts), textDoubts):]) // the others stand at the top
 	r.provenance(p)

@@ -1,0 +1,147 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// Matrix is one row an endpoint and one column a vantage.
+type Matrix struct {
+	Vantages []string    `json:"vantages"` // in the order of the reports
+	Rows     []MatrixRow `json:"rows"`     // in the order of the catalogs
+	Lacks    []Lack      `json:"lacks"`    // one for each vantage
+}
+
+// MatrixRow is an endpoint as each vantage saw it.
+type MatrixRow struct {
+	Catalog     string            `json:"catalog"`
+	Requirement string            `json:"requirement"`
+	Host        string            `json:"host"`
+	Port        uint16            `json:"port"`
+	Required    bool              `json:"required"`
+	Statuses    map[string]Status `json:"statuses"` // by vantage
+}
+
+// Lack is what one vantage has not and another has, as "host:port".
+type Lack struct {
+	Vantage string   `json:"vantage"`
+	Broken  []string `json:"broken"` // blocked or partial here, used elsewhere
+	Unseen  []string `json:"unseen"` // unused here, and tried elsewhere
+}
+
+// Across puts reports beside each other: one for each vantage, which is told by
+// Trial.Vantage, all over the same catalogs and scopes.
+func Across(reports []*Report) *Matrix {
+	m := &Matrix{Vantages: []string{}, Rows: []MatrixRow{}, Lacks: []Lack{}}
+	at := map[policy.Match]int{}
+	for _, r := range reports {
+		v := orUnknown(r.Trial.Vantage)
+		m.Vantages = append(m.Vantages, v)
+		for _, e := range r.Endpoints {
+			i, ok := at[e.match()]
+			if !ok {
+				i, at[e.match()] = len(m.Rows), len(m.Rows)
+				m.Rows = append(m.Rows, MatrixRow{e.Catalog, e.Requirement, e.Host, e.Port, e.Required, map[string]Status{}})
+			}
+			m.Rows[i].Statuses[v] = e.Status
+		}
+	}
+	for _, row := range m.Rows {
+		for _, v := range m.Vantages { // left out there: of another scope, or not in force
+			if row.Statuses[v] == "" {
+				row.Statuses[v] = Unused
+			}
+		}
+	}
+	for _, v := range m.Vantages {
+		m.Lacks = append(m.Lacks, m.lack(v))
+	}
+	return m
+}
+
+// lack is what v has not.
+func (m *Matrix) lack(v string) Lack {
+	l := Lack{Vantage: v, Broken: []string{}, Unseen: []string{}}
+	for _, row := range m.Rows {
+		at := policy.JoinPort(row.Host, row.Port)
+		switch row.Statuses[v] {
+		case Blocked, Partial:
+			if row.anywhere(Used) {
+				l.Broken = addWord(l.Broken, at)
+			}
+		case Unused:
+			if row.anywhere(Used, Partial, Blocked) {
+				l.Unseen = addWord(l.Unseen, at)
+			}
+		}
+	}
+	return l
+}
+
+func (row MatrixRow) anywhere(statuses ...Status) bool {
+	for _, s := range row.Statuses {
+		if slices.Contains(statuses, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// matrix is the section of the text: the endpoints that any vantage saw.
+func (p *page) matrix(m *Matrix) {
+	if m == nil {
+		return
+	}
+	p.heading("BY VANTAGE", "", "each endpoint that was seen from anywhere")
+	width := len("resolved") + 2
+	for _, v := range m.Vantages {
+		width = max(width, utf8.RuneCountInString(clip(v))+2)
+	}
+	p.cells("", m.Vantages, width)
+	said := map[string]bool{}
+	for _, row := range m.Rows {
+		var words []string
+		unseen := true
+		for _, v := range m.Vantages {
+			words = append(words, string(row.Statuses[v]))
+			unseen = unseen && row.Statuses[v] == Unused
+		}
+		at := Escape(policy.JoinPort(row.Host, row.Port))
+		if key := at + strings.Join(words, " "); !unseen && !said[key] { // several catalogs have it
+			said[key] = true
+			p.cells(at, words, width)
+		}
+	}
+	for _, l := range m.Lacks {
+		if len(l.Broken) > 0 {
+			p.hang("  -", 4, clip(l.Vantage)+" does not get through where another vantage does: "+escapedList(l.Broken, textUnlisted))
+		}
+		if len(l.Unseen) > 0 {
+			p.hang("  -", 4, clip(l.Vantage)+" did not try what another vantage did: "+escapedList(l.Unseen, textUnlisted))
+		}
+	}
+}
+
+// cells writes a row of the matrix in columns of the given width; where they do
+// not fit, the words stand one after the other.
+func (p *page) cells(label string, words []string, width int) {
+	var b strings.Builder
+	for _, w := range words {
+		fmt.Fprintf(&b, "%-*s", width, clip(w))
+	}
+	text := strings.TrimRight(b.String(), " ")
+	label = "  " + label
+	if utf8.RuneCountInString(text) > p.width-p.column() {
+		p.hang(label, p.column(), escapedList(words, len(words)))
+		return
+	}
+	if utf8.RuneCountInString(label) >= p.column() {
+		p.long(label)
+		label = ""
+	}
+	fmt.Fprintf(p, "%-*s%s\n", p.column(), label, text)
+}

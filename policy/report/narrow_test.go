@@ -1,0 +1,163 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// trials judges each tape by the catalogs.
+func trials(o Options, tapes ...*tape) []*Report {
+	var out []*Report
+	for _, t := range tapes {
+		out = append(out, t.report(o))
+	}
+	return out
+}
+
+func TestNarrow(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example", "b ext quay.io")}, NoProxy: []string{"away.wide.example"}}
+	once := func(mods ...string) *tape {
+		tape := started()
+		for _, name := range mods {
+			tape.conn(name, ok)
+		}
+		return tape.stop()
+	}
+	for _, row := range []struct {
+		why       string
+		tapes     []*tape
+		stability Stability
+		hosts     []WildcardHost
+	}{
+		{"three trials with the same hosts", []*tape{once("a.wide.example", "b.wide.example"), once("b.wide.example", "a.wide.example"), once("a.wide.example", "b.wide.example")},
+			Stable, []WildcardHost{{"a.wide.example", 3}, {"b.wide.example", 3}}},
+		{"trials that did not use it say nothing", []*tape{once("a.wide.example"), once("quay.io"), once("a.wide.example"), once("a.wide.example")},
+			Stable, []WildcardHost{{"a.wide.example", 3}}},
+		{"a blocked host was wanted, too", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", dropped).stop()},
+			Stable, []WildcardHost{{"a.wide.example", 3}}},
+		{"two are too few", []*tape{once("a.wide.example"), once("a.wide.example")}, Unproven, []WildcardHost{{"a.wide.example", 2}}},
+		{"others in another trial", []*tape{once("a.wide.example"), once("a.wide.example", "b.wide.example"), once("a.wide.example")},
+			Rotating, []WildcardHost{{"a.wide.example", 3}, {"b.wide.example", 1}}},
+		{"numbered, though the same each time", []*tape{once("cdn01.wide.example"), once("cdn01.wide.example"), once("cdn01.wide.example")},
+			Rotating, []WildcardHost{{"cdn01.wide.example", 3}}},
+		{"numbered within a label", []*tape{once("relay-eastus-l1.x.wide.example"), once("relay-eastus-l1.x.wide.example"), once("relay-eastus-l1.x.wide.example")},
+			Rotating, []WildcardHost{{"relay-eastus-l1.x.wide.example", 3}}},
+		{"a trial without an end", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", ok)},
+			Unproven, []WildcardHost{{"a.wide.example", 3}}},
+		{"a trial whose canary was not seen", []*tape{once("a.wide.example"), once("a.wide.example"), quiet().conn("a.wide.example", ok).halt()},
+			Unproven, []WildcardHost{{"a.wide.example", 3}}},
+		{"a look-up that went around us", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", ok).query("away.wide.example", answers("192.0.2.1")).stop()},
+			Rotating, []WildcardHost{{"a.wide.example", 3}, {"away.wide.example", 1}}},
+		{"none", []*tape{once("quay.io")}, Unexercised, []WildcardHost{}},
+	} {
+		n := Narrow(trials(o, row.tapes...))
+		require.Equal(t, NarrowWarning, n.Warning)
+		require.Len(t, n.Wildcards, 1, "a host without a wildcard is none")
+		w := n.Wildcards[0]
+		require.Equal(t, row.stability, w.Stability, "%s: %s", row.why, w.Why)
+		require.Equal(t, row.hosts, w.Hosts, row.why)
+		require.Equal(t, row.stability != Stable, w.Keep, row.why)
+		require.NotEmpty(t, w.Why)
+	}
+}
+
+func TestNarrowKeepsAWildcardThatWentAroundUs(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example")}}
+	round := started().query("a.wide.example", answers("192.0.2.1")).stop()
+	w := Narrow(trials(o, round, round, round)).Wildcards[0]
+	require.Equal(t, Unproven, w.Stability)
+	require.Contains(t, w.Why, "around us")
+}
+
+func TestNarrowKeepsAWildcardThatWasFolded(t *testing.T) {
+	tape := started()
+	for i := range maxHosts + 1 {
+		tape.conn(fmt.Sprintf("%c%c%c.wide.example", 'a'+i/676, 'a'+i/26%26, 'a'+i%26), ok)
+	}
+	r := tape.stop().report(Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example")}})
+	w := Narrow([]*Report{r, r, r}).Wildcards[0]
+	require.Equal(t, Rotating, w.Stability)
+	require.Len(t, w.Hosts, maxHosts, "the row of the rest is no host")
+}
+
+func TestNarrowJoinsTheCatalogs(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("one", "a ext *.wide.example"), cat("two", "b ext *.wide.example")}}
+	w := Narrow(trials(o, started().conn("a.wide.example", ok).stop())).Wildcards
+	require.Len(t, w, 1)
+	require.Equal(t, []string{"one", "two"}, w[0].Catalogs)
+	require.Equal(t, []WildcardHost{{"a.wide.example", 1}}, w[0].Hosts)
+}
+
+// seenFrom is a tape of another vantage.
+func seenFrom(vantage string) *tape {
+	t := &tape{vantage: vantage}
+	t.add(&policy.Record{Kind: policy.KindStart, Session: &policy.Session{Canary: canaryName, Listeners: []string{"connect 127.0.0.1:3128"}}})
+	return t.sing()
+}
+
+func TestAcross(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext one.example", "b ext two.example", "c ext three.example", "d ext four.example", "e other five.example")}, Scopes: []string{"ext"}}
+	m := Across(trials(o,
+		seenFrom("pod").conn("one.example", ok).conn("two.example", dropped).conn("five.example", ok).stop(),
+		seenFrom("node").conn("two.example", ok).conn("three.example", dropped).stop()))
+	require.Equal(t, []string{"pod", "node"}, m.Vantages)
+	got := map[string]map[string]Status{}
+	for _, row := range m.Rows {
+		got[row.Host] = row.Statuses
+	}
+	require.Equal(t, map[string]map[string]Status{
+		"one.example": {"pod": Used, "node": Unused}, "two.example": {"pod": Blocked, "node": Used}, "three.example": {"pod": Unused, "node": Blocked},
+		"four.example": {"pod": Unused, "node": Unused},
+		"five.example": {"pod": Used, "node": Unused}, // out of scope: left out of the report from the node
+	}, got)
+	require.Equal(t, []Lack{
+		{"pod", []string{"two.example:443"}, []string{"three.example:443"}},
+		{"node", []string{}, []string{"one.example:443", "five.example:443"}},
+	}, m.Lacks)
+}
+
+// The sections of several ledgers are part of the report's text and JSON, fit,
+// and are escaped; the narrowing never stands without its warning.
+func TestSectionsOfSeveralLedgers(t *testing.T) {
+	long := strings.Repeat("l", 63)
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example", "b ext *."+long+".example,unseen.example,*.unseen.example", "c ext half.example")}}
+	all := trials(o, seenFrom("pod\x1b[31m\u202e").conn("a.wide.example", ok).conn(long+"."+long+".example", ok).conn("half.example", dropped).stop(),
+		seenFrom("node").conn("a.wide.example", dropped).conn("half.example", ok).stop())
+	r := all[0]
+	var b bytes.Buffer
+	require.NoError(t, r.WriteText(&b, TextOptions{}))
+	require.NotContains(t, b.String(), "NARROWING")
+	require.NotContains(t, b.String(), "BY VANTAGE")
+
+	r.Narrowing, r.Matrix = Narrow(all), Across(all)
+	for _, width := range []int{40, 80, 100, 200} {
+		b.Reset()
+		require.NoError(t, r.WriteText(&b, TextOptions{Width: width}))
+		for _, l := range strings.Split(b.String(), "\n") {
+			require.LessOrEqual(t, utf8.RuneCountInString(l), width, l)
+			require.Equal(t, Escape(l), l)
+		}
+		require.Contains(t, strings.Join(strings.Fields(b.String()), " "), NarrowWarning)
+	}
+	require.Contains(t, b.String(), "keep the wildcard")
+	require.Contains(t, b.String(), "no host was seen for *.unseen.example:443")
+	require.Contains(t, b.String(), "pod\\x1b[31m\\u202e does not get through where another vantage does: half.example:443")
+	b.Reset()
+	require.NoError(t, r.WriteJSON(&b))
+	require.NotContains(t, b.String(), "null")
+	var back struct {
+		Matrix    Matrix
+		Narrowing Narrowing
+	}
+	require.NoError(t, json.Unmarshal(b.Bytes(), &back))
+	require.Equal(t, NarrowWarning, back.Narrowing.Warning)
+	require.Equal(t, *r.Matrix, back.Matrix)
+}
