@@ -191,17 +191,17 @@ func (o *diffFlags) catalogsDiffer(a, b string, old, now *catalog.File) (*report
 
 // try judges each ledger by both catalogs, each alone.
 func try(ledgers []string, old, now *policy.Catalog) ([]report.Tried, error) {
+	was, err := readEach(report.Options{Catalogs: []*policy.Catalog{old}}, apart(ledgers))
+	if err != nil {
+		return nil, err
+	}
+	is, err := readEach(report.Options{Catalogs: []*policy.Catalog{now}}, apart(ledgers))
+	if err != nil {
+		return nil, err
+	}
 	var out []report.Tried
-	for _, f := range ledgers {
-		was, err := readAll(report.Options{Catalogs: []*policy.Catalog{old}, Files: []string{f}}, []string{f})
-		if err != nil {
-			return nil, err
-		}
-		is, err := readAll(report.Options{Catalogs: []*policy.Catalog{now}, Files: []string{f}}, []string{f})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, report.Tried{Old: was, New: is})
+	for i := range ledgers {
+		out = append(out, report.Tried{Old: was[i], New: is[i]})
 	}
 	return out, nil
 }
@@ -236,13 +236,5 @@ func (o *diffFlags) judged(env environ, ledgers ...string) ([]*report.Report, er
 	if err != nil {
 		return nil, err
 	}
-	var out []*report.Report
-	for _, f := range ledgers {
-		r, err := readAll(report.Options{Catalogs: catalogs, Scopes: o.scopes, Files: []string{f}}, []string{f})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
+	return readEach(report.Options{Catalogs: catalogs, Scopes: o.scopes}, apart(ledgers))
 }

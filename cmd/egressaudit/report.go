@@ -22,12 +22,15 @@ func newReport(env environ) *cobra.Command {
 	var o rendering
 	var noProxy string
 	var window time.Duration
+	var narrow bool
 	c := &cobra.Command{
 		Use:   "report [flags] LEDGER...",
 		Short: "Required against observed",
 		Long: `report holds what one or more ledgers observed against what catalogs require.
 It judges afresh: an old ledger can be held against a new catalog. Where
 --catalog, --region, --set or --scope is not given, the recordings' is taken.
+Ledgers of several vantages are put beside each other besides, and the report
+says which vantage lacks what.
 
 Exit status: 0 no gap that --fail-on names, 1 such a gap, 2 trouble, 3 cannot
 tell (the ledger is damaged, nothing was observed, records were lost).`,
@@ -39,7 +42,7 @@ tell (the ledger is damaged, nothing was observed, records were lost).`,
 			if window < 0 {
 				return fmt.Errorf("--bypass-window %s: write a time above zero, such as 30s", window)
 			}
-			return makeReport(env, &r, &o, report.Options{NoProxy: split(noProxy), BypassWindow: window, Files: files}, files)
+			return makeReport(env, &r, &o, narrow, report.Options{NoProxy: split(noProxy), BypassWindow: window, Files: files}, files)
 		},
 	}
 	r.register(c, "those of the recordings")
@@ -49,11 +52,14 @@ tell (the ledger is damaged, nothing was observed, records were lost).`,
 		f.StringVar(&noProxy, "no-proxy", "", "names and ranges that clients were told to reach without us: a `LIST` as in NO_PROXY, beside what the ledgers say")
 		f.DurationVar(&window, "bypass-window", 0, "`TIME` after a look-up by which a connection must come, or it went around us; 0s takes that of the recordings")
 	})
+	group(c, "The report", func(f *pflag.FlagSet) {
+		f.BoolVar(&narrow, "narrow", false, "also the hosts that each wildcard stood for, a ledger being a trial: which exact list would have served, and where it would not last")
+	})
 	return c
 }
 
 // makeReport is the verb: read the ledgers, judge, write.
-func makeReport(env environ, r *required, o *rendering, opt report.Options, files []string) error {
+func makeReport(env environ, r *required, o *rendering, narrow bool, opt report.Options, files []string) error {
 	on, err := o.check(files...)
 	if err != nil {
 		return err
@@ -70,10 +76,94 @@ func makeReport(env environ, r *required, o *rendering, opt report.Options, file
 	if err != nil {
 		return err
 	}
+	if err := together(rep, opt, narrow); err != nil {
+		return err
+	}
 	if err := o.write(env, env.stdout, rep); err != nil {
 		return err
 	}
 	return exit(rep.ExitStatus(on))
+}
+
+// together adds to a report over several ledgers what they say together: by
+// vantage, and with narrow, of the hosts behind wildcards.
+func together(rep *report.Report, o report.Options, narrow bool) error {
+	sides, err := byVantage(o.Files)
+	if err != nil {
+		return err
+	}
+	if len(sides) > 1 {
+		reports, err := readEach(o, sides)
+		if err != nil {
+			return err
+		}
+		rep.Matrix = report.Across(reports)
+	}
+	if narrow {
+		trials, err := readEach(o, apart(o.Files))
+		if err != nil {
+			return err
+		}
+		rep.Narrowing = report.Narrow(trials)
+	}
+	return nil
+}
+
+// byVantage are the ledgers of each vantage.
+func byVantage(files []string) ([][]string, error) {
+	var out [][]string
+	at := map[string]int{}
+	for _, f := range files {
+		v, err := vantageOf(f)
+		if err != nil {
+			return nil, err
+		}
+		i, ok := at[v]
+		if !ok {
+			i, at[v] = len(out), len(out)
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], f)
+	}
+	return out, nil
+}
+
+// vantageOf is the vantage of a ledger's first record; "" where it has none.
+func vantageOf(path string) (string, error) {
+	for rec, err := range ledger.Read(path) {
+		var damage *ledger.Damage
+		switch {
+		case errors.As(err, &damage):
+			continue
+		case err != nil:
+			return "", err
+		}
+		return rec.Vantage, nil
+	}
+	return "", nil
+}
+
+// apart is a list of its own for each file.
+func apart(files []string) [][]string {
+	var out [][]string
+	for _, f := range files {
+		out = append(out, []string{f})
+	}
+	return out
+}
+
+// readEach makes a report over each list of ledgers.
+func readEach(o report.Options, lists [][]string) ([]*report.Report, error) {
+	var out []*report.Report
+	for _, files := range lists {
+		o.Files = files
+		r, err := readAll(o, files)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // complete takes what was not given from the first sessions of the ledgers: then
