@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 // fresh stands for text that no pattern has: only a wildcard takes it.
 const fresh = "\x00"
 
@@ -11,6 +13,9 @@ const maxSamples = 1 << 7
 // wrongly; where q has more than six "*" inside labels it says so only of the
 // same pattern. Patterns that cover each other mean the same hosts.
 func (p Pattern) Covers(q Pattern) bool {
+	if !strings.HasSuffix(q.suffix, p.suffix) { // cheap, and mostly so
+		return false
+	}
 	if n, ok := q.Literal(); ok {
 		return p.Match(n)
 	}

@@ -67,10 +67,8 @@ func (o *diffFlags) run(env environ, a, b string) error {
 	if !slices.Contains([]string{"text", "markdown", "json"}, o.format) {
 		return fmt.Errorf("--format %q: write text, markdown or json", o.format)
 	}
-	if o.output != "" && o.output != "-" {
-		if err := o.checkOutput(append([]string{a, b}, o.trials...)); err != nil {
-			return err
-		}
+	if err := o.checkPlace(append([]string{a, b}, o.trials...)); err != nil {
+		return err
 	}
 	d, err := o.compare(env, a, b)
 	if err != nil {
@@ -86,6 +84,19 @@ func (o *diffFlags) run(env environ, a, b string) error {
 		return errors.New("no difference was found, but the trials cannot tell: see the doubts")
 	}
 	return nil
+}
+
+// checkPlace refuses a -o that cannot be written, or that is an input.
+func (o *diffFlags) checkPlace(inputs []string) error {
+	if o.output == "" || o.output == "-" {
+		return nil
+	}
+	for _, in := range inputs {
+		if sameFile(in, o.output) {
+			return fmt.Errorf("-o %q: is what is compared (name another file)", o.output)
+		}
+	}
+	return o.checkOutput(nil)
 }
 
 func (o *diffFlags) renderer(d *report.Diff) func(io.Writer) error {

@@ -67,6 +67,8 @@ type Diff struct {
 	Changes []Change   `json:"changes"`          // by kind, then in the order of the catalogs
 	Trials  []Side     `json:"trials,omitempty"` // that Exercise was given
 	Doubts  []string   `json:"doubts"`           // what a trial could not tell; where Same, it may not be so
+
+	folds map[string]int // changes by what makes them the same in several catalogs
 }
 
 // Side is one of the two things compared.
@@ -124,7 +126,7 @@ func trialSide(r *Report) Side {
 }
 
 func newDiff(of Comparison, old, now Side) *Diff {
-	return &Diff{Schema: DiffSchema, Of: of, Old: old, New: now, Changes: []Change{}, Doubts: []string{}}
+	return &Diff{Schema: DiffSchema, Of: of, Old: old, New: now, Changes: []Change{}, Doubts: []string{}, folds: map[string]int{}}
 }
 
 // doubt takes over why a trial cannot clear anything.

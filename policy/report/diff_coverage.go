@@ -24,7 +24,7 @@ func DiffCoverage(r *Report) *Diff {
 
 // cover enters e, where it is not simply used.
 func (d *Diff) cover(e Endpoint) {
-	c := Change{Counts: e.Required, Old: []Listed{e.listed()}, Now: []string{e.fate()}}
+	c := Change{Counts: e.Required, Old: []Listed{e.listed()}, Now: []string{e.fate().text}}
 	switch e.Status {
 	case Used:
 		return
@@ -41,9 +41,7 @@ func (d *Diff) cover(e Endpoint) {
 	if !c.Counts {
 		c.Note = "does not count: optional, or not in scope"
 	}
-	if !d.fold(c) {
-		d.Changes = append(d.Changes, c)
-	}
+	d.fold(c)
 }
 
 func coverageSummary(d *Diff, r *Report) string {

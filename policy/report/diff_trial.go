@@ -40,9 +40,24 @@ const (
 // fate is what became of one endpoint, or of a destination in no list.
 type fate struct {
 	Listed
-	proof    proof
-	unlisted bool
-	text     string // for people; two fates are the same if it is
+	proof proof
+	text  string          // for people
+	bad   []string        // hosts that do not work, by name
+	good  map[string]bool // hosts that work
+}
+
+// unseen is the fate of what was not seen.
+var unseen = &fate{text: "not seen"}
+
+// same says whether nothing has changed from f to o. Where nothing works, the
+// hosts are no matter: clients make up new ones.
+func (f *fate) same(o *fate) bool {
+	return f.text == o.text && (f.Status != Partial || slices.Equal(f.bad, o.bad))
+}
+
+// untried are the hosts that did not work in f and were not seen to work in o.
+func (f *fate) untried(o *fate) []string {
+	return slices.DeleteFunc(slices.Clone(f.bad), func(h string) bool { return o.good[h] })
 }
 
 // fateList is by endpoint: policy.Match of an unlisted destination has nothing
@@ -55,17 +70,10 @@ type fateList struct {
 func fates(r *Report) fateList {
 	l := fateList{of: map[policy.Match]*fate{}}
 	for _, e := range r.Endpoints {
-		f := &fate{Listed: e.listed(), text: e.fate()}
-		switch e.Status {
-		case Used:
-			f.proof = works
-		case Blocked, Partial:
-			f.proof = failing
-		}
-		l.add(e.match(), f)
+		l.add(e.match(), e.fate())
 	}
 	for _, u := range r.Unlisted {
-		l.add(policy.Match{Endpoint: u.listed().at()}, &fate{Listed: u.listed(), proof: failing, unlisted: true, text: u.fate()})
+		l.add(policy.Match{Endpoint: u.listed().at()}, &fate{Listed: u.listed(), proof: failing, text: u.fate()})
 	}
 	return l
 }
@@ -99,21 +107,36 @@ func (l Listed) with(c *Cause) Listed {
 	return l
 }
 
-// fate is the status in words, with what tells it from others of the same
-// status: the cause, and where an endpoint works in part, the hosts that do not.
-func (e Endpoint) fate() string {
+// fate is what became of e, with what tells it from others of the same status:
+// the cause, and the hosts that do not work.
+func (e Endpoint) fate() *fate {
+	f := &fate{Listed: e.listed(), good: map[string]bool{}}
+	switch e.Status {
+	case Used:
+		f.proof = works
+	case Blocked, Partial:
+		f.proof = failing
+	}
+	for _, h := range e.Hosts {
+		switch {
+		case h.State == Blocked || h.State == Partial:
+			f.bad = append(f.bad, h.Host)
+		case h.State == Used && h.Host != otherHosts:
+			f.good[h.Host] = true
+		}
+	}
+	f.text = e.words(f.bad)
+	return f
+}
+
+// words are the status for people.
+func (e Endpoint) words(bad []string) string {
 	switch e.Status {
 	case Used:
 		return "working"
 	case Blocked:
 		return plainly(e.Cause)
 	case Partial:
-		var bad []string
-		for _, h := range e.Hosts {
-			if h.State == Blocked || h.State == Partial {
-				bad = append(bad, h.Host)
-			}
-		}
 		return "in part " + plainly(e.Cause) + around(", at ", listing(bad, 4), "")
 	case Reached:
 		return "accepted and never answered, which proves nothing"
@@ -160,42 +183,38 @@ func plainly(c *Cause) string {
 
 // trace enters what became of one endpoint; nil is not seen.
 func (d *Diff) trace(a, b *fate) {
-	kind := became(a, b)
-	if kind == "" {
-		return
-	}
-	c := Change{Kind: kind, Counts: kind != ChangeNothing, Was: []string{"not seen"}, Now: []string{"not seen"}}
+	c := Change{}
 	if a != nil {
-		c.Old, c.Was = []Listed{a.Listed}, []string{a.text}
+		c.Old = []Listed{a.Listed}
 	}
 	if b != nil {
-		c.New, c.Now = []Listed{b.Listed}, []string{b.text}
+		c.New = []Listed{b.Listed}
 	}
-	if !d.fold(c) {
-		d.Changes = append(d.Changes, c)
+	a, b = cmp.Or(a, unseen), cmp.Or(b, unseen)
+	c.Was, c.Now, c.Kind = []string{a.text}, []string{b.text}, became(a, b)
+	c.Counts = c.Kind != ChangeNothing
+	if c.Kind == ChangeLost && b.proof == works {
+		c.Note = "not tried again: " + listing(a.untried(b), 4)
+	}
+	if c.Kind != "" {
+		d.fold(c)
 	}
 }
 
 // became is the kind of change from a to b, "" where there is nothing to tell.
 func became(a, b *fate) ChangeKind {
-	if a == nil {
-		a = &fate{text: "not seen", unlisted: b.unlisted}
-	}
-	if b == nil {
-		b = &fate{text: "not seen", unlisted: a.unlisted}
-	}
 	switch {
-	case a.text == b.text && (a.proof == failing || a.Status == Reached || a.Status == Resolved):
+	case a.same(b) && (a.proof == failing || a.Status == Reached || a.Status == Resolved):
 		return ChangeNothing
-	case a.text == b.text:
+	case a.same(b):
 		return ""
 	case a.proof == failing && b.proof == failing:
 		return ChangeOther
 	case b.proof == failing:
 		return ChangeNew
-	case a.proof == failing && b.proof == works:
+	case a.proof == failing && b.proof == works && len(a.untried(b)) == 0:
 		return ChangeFixed
-	case b.proof == works:
+	case b.proof == works && a.proof == noProof:
 		return ChangeGained
 	case a.proof != noProof:
 		return ChangeLost
@@ -203,20 +222,23 @@ func became(a, b *fate) ChangeKind {
 	return ChangeOther // two doubts
 }
 
-// fold joins c with the same change of the same endpoint in another catalog.
-func (d *Diff) fold(c Change) bool {
-	same := func(a, b []Listed) bool {
-		return len(a) == len(b) && (len(a) == 0 || a[0].at() == b[0].at())
+// fold enters c, or joins it with the same change of the same endpoint in
+// another catalog.
+func (d *Diff) fold(c Change) {
+	at := func(list []Listed) string {
+		if len(list) == 0 {
+			return ""
+		}
+		return list[0].at()
 	}
-	i := slices.IndexFunc(d.Changes, func(o Change) bool {
-		return o.Kind == c.Kind && same(o.Old, c.Old) && same(o.New, c.New) && slices.Equal(o.Was, c.Was) && slices.Equal(o.Now, c.Now)
-	})
-	if i < 0 {
-		return false
+	key := strings.Join([]string{string(c.Kind), at(c.Old), at(c.New), strings.Join(c.Was, "\x00"), strings.Join(c.Now, "\x00"), c.Note}, "\x00")
+	if i, ok := d.folds[key]; ok {
+		join(d.Changes[i].Old, c.Old)
+		join(d.Changes[i].New, c.New)
+		return
 	}
-	join(d.Changes[i].Old, c.Old)
-	join(d.Changes[i].New, c.New)
-	return true
+	d.folds[key] = len(d.Changes)
+	d.Changes = append(d.Changes, c)
 }
 
 func join(to, from []Listed) {
