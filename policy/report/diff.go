@@ -46,6 +46,7 @@ const (
 	ChangeLost    ChangeKind = "lost"    // evidence before, none now: neither broken nor fixed
 	ChangeGained  ChangeKind = "gained"  // no evidence before, works now
 	ChangeNothing ChangeKind = "still"   // the same gap; no difference
+	ChangeFinding ChangeKind = "finding" // a kind of finding that one trial alone has
 )
 
 // The kinds of changes between catalogs and a trial.

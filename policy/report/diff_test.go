@@ -171,6 +171,8 @@ func TestDiffTrials(t *testing.T) {
 			[]string{`fixed *.two.example:443 > *.two.example:443 ["dropped (connection_timeout at connect, by network)"] > ["working"]`}, false},
 		{"other made-up hosts of a wildcard, dropped as before", started().conn("a.two.example", dropped), started().conn("b.two.example", dropped),
 			[]string{`still *.two.example:443 > *.two.example:443 ["dropped (connection_timeout at connect, by network)"] > ["dropped (connection_timeout at connect, by network)"]`}, true},
+		{"let through, and intercepted with the client's consent", started().conn("one.example", ok), started().conn("one.example", ok, detail("issuer", "CN=Box")),
+			[]string{`finding > [] > ["tls_intercepted: one.example:443: the certificate was signed by \"CN=Box\", which the public does not trust, and the client accepted it: a device inspects TLS"]`}, false},
 		{"NXDOMAIN is not SERVFAIL", started().query("one.example", unanswered("NXDOMAIN")), started().query("one.example", unanswered("SERVFAIL")),
 			[]string{`changed one.example:443 > one.example:443 ["not resolved (NXDOMAIN, by resolver)"] > ["not resolved (SERVFAIL, by resolver)"]`}, false},
 		{"in no list, then no more", started().conn("odd.example", ok), started().conn("one.example", ok),

@@ -39,6 +39,8 @@ var diffGroups = []diffGroup{
 	{ChangeFixed, "+", "FIXED", "did not work before", green, "", ""},
 	{ChangeGained, "+", "GAINED", "works, and was not seen before", green, "", ""},
 
+	{ChangeFinding, "!", "FINDINGS", "in one of the trials alone", yellow, "", ""},
+
 	{ChangeBlocked, "!", "BLOCKED", "required, tried, and did not work", red, "", ""},
 	{ChangeUnclear, "?", "UNCLEAR", "required, and seen in a way that proves nothing", yellow, "", ""},
 	{ChangeExtra, "+", "NOT REQUIRED", "observed, and in no list", red, "", ""},

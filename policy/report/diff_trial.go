@@ -23,6 +23,7 @@ func DiffTrials(old, now *Report) *Diff {
 			d.trace(nil, b.of[key])
 		}
 	}
+	d.findings(old, now)
 	d.doubt(old, cmp.Or(d.Old.File, "the old trial"))
 	d.doubt(now, cmp.Or(d.New.File, "the new trial"))
 	return d.finish(trialSummary(d))
@@ -256,6 +257,27 @@ func addWords(list, more []string) []string {
 	return list
 }
 
+// findings enters the kinds of findings that one trial alone has: what works may
+// be intercepted, or flap. Their texts count and name hosts, so they mostly
+// differ.
+func (d *Diff) findings(old, now *Report) {
+	texts := func(r *Report, k Kind) []string {
+		var out []string
+		for _, f := range r.Findings {
+			if f.Kind == k {
+				out = append(out, fmt.Sprintf("%s: %s", k, f.Text))
+			}
+		}
+		return out
+	}
+	for _, k := range Kinds {
+		was, is := texts(old, k), texts(now, k)
+		if (len(was) == 0) != (len(is) == 0) {
+			d.Changes = append(d.Changes, Change{Kind: ChangeFinding, Counts: true, Was: was, Now: is})
+		}
+	}
+}
+
 // trialSummary is a diff of trials in one sentence.
 func trialSummary(d *Diff) string {
 	var out []string
@@ -263,6 +285,9 @@ func trialSummary(d *Diff) string {
 		if n := d.Count(k); n > 0 {
 			out = append(out, fmt.Sprintf("%d %s", n, k))
 		}
+	}
+	if n := d.Count(ChangeFinding); n > 0 {
+		out = append(out, counted(n, "finding")+" in one alone")
 	}
 	if len(out) == 0 {
 		return "no difference, and no gap in either"
