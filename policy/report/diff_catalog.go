@@ -43,7 +43,7 @@ type entry struct {
 	rows []*policy.Requirement
 }
 
-// listing of the endpoints of a catalog, in their order.
+// entryList is the endpoints of a catalog, in their order.
 type entryList struct {
 	catalog *policy.Catalog
 	list    []*entry

@@ -176,7 +176,7 @@ func (d *Diff) exercised(k ChangeKind) string {
 	case k == ChangeAdded && tried == 0:
 		return ", not exercised"
 	case tried > used:
-		return fmt.Sprintf("; %d of them %s used in %s, and %d tried in vain", used, plural(uint64(used), "was", "were"), in, tried-used)
+		return fmt.Sprintf("; %d of them %s used in %s, and %d seen otherwise", used, plural(uint64(used), "was", "were"), in, tried-used)
 	}
 	return fmt.Sprintf("; %d of them %s used in %s", used, plural(uint64(used), "was", "were"), in)
 }

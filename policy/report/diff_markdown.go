@@ -56,12 +56,12 @@ func codeMarkdown(s string) string {
 }
 
 // plainMarkdown is a text in which nothing is markup, nor a link by itself
-// ("https:", "www."). ASCII punctuation may be escaped anywhere (CommonMark
-// section 2.4).
+// ("https:", "www."), wherever it does not begin a line. ASCII punctuation may be
+// escaped anywhere (CommonMark section 2.4).
 func plainMarkdown(s string) string {
 	var b strings.Builder
 	for _, r := range Escape(s) {
-		if strings.ContainsRune("\\`*_{}[]<>()#+-!|~&@:", r) {
+		if strings.ContainsRune("\\`*_[]<>|~&$@:", r) {
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)

@@ -119,7 +119,7 @@ func TestDiffExercise(t *testing.T) {
 		"new.example:443":    {2, 0, 0, 0, none},
 		"used.example:443":   {2, 1, 0, 0, none},
 	}, got)
-	require.Equal(t, "drops 4 hosts; 1 of them was used in 2 trials, and 1 tried in vain; adds 2; 1 of them was used in 2 trials; narrows 1 wildcard; "+
+	require.Equal(t, "drops 4 hosts; 1 of them was used in 2 trials, and 1 seen otherwise; adds 2; 1 of them was used in 2 trials; narrows 1 wildcard; "+
 		"3 hosts that trials went to are no longer listed", d.Summary)
 }
 

@@ -159,7 +159,7 @@ func (u Unlisted) fate() string {
 	return plainly(u.Cause) + ", in no list"
 }
 
-// words are what errors are called in plain words.
+// plainWords are what was done to a connection, by error.
 var plainWords = map[policy.Error]string{
 	policy.DNSTimeout: "left without a DNS answer", policy.DNSSinkhole: "sinkholed", policy.DNSError: "not resolved",
 	policy.ConnectionRefused: "refused", policy.ConnectionTimeout: "dropped", policy.DestinationUnroutable: "without a route",
