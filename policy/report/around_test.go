@@ -68,6 +68,9 @@ var bypassRows = []struct {
 	{why: "another client never mends it, beside one that was used: the status stays", status: Used,
 		tape: started().query("quay.io", found, c3).conn("jobs.example.org", ok, c3).conn("quay.io", ok, c1, at(60)).stop(late), want: "10.1.0.3 looked up quay.io|certain"},
 
+	{why: "others went there at the same time, so it may have asked for them", status: Used,
+		tape: started().conn("jobs.example.org", ok, c3).query("quay.io", found, c3).conn("quay.io", ok, c1).stop(late), want: "10.1.0.3 looked up quay.io|others went there|likely"},
+
 	{why: "it connects within the window after", tape: started().query("quay.io", found, c1).conn("quay.io", ok, c1, at(31)).stop(late), status: Used},
 	{why: "it connects, and that lasts for an hour", tape: started().query("quay.io", found, c1).conn("quay.io", ok, c1, at(3600), lasted(3590*time.Second)).stop(at(3700)), status: Used},
 	{why: "it connects too late", tape: started().query("quay.io", found, c1).conn("quay.io", ok, c1, at(33)).stop(late), status: Used, want: "10.1.0.1 looked up quay.io|certain"},
@@ -109,6 +112,9 @@ var bypassRows = []struct {
 		tape: started().query("quay.io", found, coreDNS).conn("jobs.example.org", ok, took, c1, to(quay1+":443")).stop(late)},
 	{why: "one of the pods behind it goes around: it cannot be told which", status: Resolved,
 		tape: started().query("jobs.example.org", answers("203.0.113.5"), coreDNS).conn("jobs.example.org", ok, took, c1).query("quay.io", found, coreDNS).stop(late),
+		want: "an unknown client behind the resolver 10.1.0.53 looked up quay.io|confidence: likely"},
+	{why: "also where the resolver connects to us itself, as a node does",
+		tape: started().query("jobs.example.org", answers("203.0.113.5"), coreDNS).conn("jobs.example.org", ok, took, c1).conn("a.quay.io", ok, coreDNS).query("quay.io", found, coreDNS).stop(late),
 		want: "an unknown client behind the resolver 10.1.0.53 looked up quay.io|confidence: likely"},
 	{why: "where it is known to be a resolver, CONNECT of others explains its questions", status: Used,
 		tape: started().query("jobs.example.org", answers("203.0.113.5"), coreDNS).conn("jobs.example.org", ok, took, c1).query("quay.io", found, coreDNS).conn("quay.io", ok, c2).stop(late)},
@@ -202,11 +208,12 @@ func TestTooManySuspects(t *testing.T) {
 		tape.query("quay.io", found, client(fmt.Sprintf("10.2.%d.%d:5", i/256, i%256)), at(10))
 	}
 	for i := range maxMarked + 10 {
-		tape.conn("quay.io", ok, client(fmt.Sprintf("10.2.%d.%d:5", i/256, i%256)), at(11), port(80))
+		tape.conn("jobs.example.org", ok, client(fmt.Sprintf("10.2.%d.%d:5", i/256, i%256)), at(11), to(quay1+":443"))
 	}
 	r := tape.stop(late).report(o)
 	require.Empty(t, only(r, Bypass))
 	require.Contains(t, strings.Join(r.BlindSpots, "\n"), "is not told in full for quay.io")
+	require.Equal(t, Resolved, r.Endpoints[0].Status, "whether those that were not followed are explained is unknown")
 }
 
 // Coalescing leaves a word.

@@ -130,9 +130,6 @@ func (l *lookout) lookup(s sight, host string, addrs []netip.Addr) bool {
 		}
 		shared = shared || l.reached(anyone, m, s.at)
 	}
-	if shared && !client.IsValid() {
-		return true
-	}
 	sus := l.suspect(hashPair(who, marks[0]), s, host)
 	return sus != nil && l.add(sus, marks, glance{at: s.at, seq: s.seq, shared: shared})
 }
@@ -185,7 +182,7 @@ func (l *lookout) visit(v visit, mark uint64) {
 	for i := len(list) - 1; i >= 0; i-- { // drop moves what was visited
 		sus := list[i]
 		switch {
-		case sus.client == v.client, !sus.client.IsValid():
+		case sus.client == v.client:
 			sus.explain(v.when, mark)
 		case v.orphan && sus.explain(v.when, mark), sus.explain(v.resolving, mark):
 			l.know(sus.client, forwards)
