@@ -50,11 +50,12 @@
 //
 // A name with a search suffix counts as a retry of the name in front of it,
 // never as an attempt, where a catalog lists that one and not the whole, or
-// where the same client asked for it within five seconds, before or after. What
-// no public suffix can follow is needed for it: "quay.io.com" is a name of its
-// own. One that is answered with an address is the finding
-// search_suffix_answered, and the name that was meant then counts as looked up
-// unless the cluster was meant.
+// where the same client asked for it within five seconds, before or after; one
+// client that does shows it for all. A public suffix is no search suffix:
+// "quay.io.com" is a name of its own. One that is answered with an address is
+// the finding search_suffix_answered, and the name that was meant, where a
+// catalog lists it, then counts as looked up. Names inside the cluster are no
+// matter, nor are short ones ("db.ns") that the cluster answered for.
 //
 // hardcoded_address needs a forwarder that listened and was asked: a connection
 // to an address outside the cluster that the client chose itself, and that no

@@ -174,27 +174,28 @@ func searchable(suffix string) bool {
 	return !icann || s != suffix
 }
 
-// retried takes q out of the count, where a listed name was meant, or one that
-// the same client just asked for was and q has an answer.
+// retried says whether q is out of the count, for a listed name was meant, or
+// one that the same client just asked for.
 func (b *book) retried(q *question) bool {
-	var meant string
-	if stems(q.text, func(stem string) bool {
+	meant, found := b.listedStem(q.text)
+	inList := found
+	if !found {
+		found = stems(q.text, func(stem string) bool { meant = stem; return b.justAsked(q, stem) })
+	}
+	if found && q.succeeded() {
+		b.stray(q, meant, inList)
+	}
+	return found
+}
+
+// listedStem is the name in a catalog that text was meant for.
+func (b *book) listedStem(text string) (meant string, found bool) {
+	found = stems(text, func(stem string) bool {
 		meant = stem
 		n, err := policy.ParseName(stem)
 		return err == nil && b.lists(n)
-	}) {
-		if q.succeeded() {
-			b.stray(q, meant, true)
-		}
-		return true
-	}
-	if !stems(q.text, func(stem string) bool { meant = stem; return b.justAsked(q, stem) }) {
-		return false
-	}
-	if n, err := policy.ParseName(meant); q.succeeded() && (err != nil || !inCluster(n)) {
-		b.stray(q, meant, false)
-	}
-	return true
+	})
+	return meant, found
 }
 
 func (b *book) justAsked(q *question, name string) bool {
@@ -209,7 +210,7 @@ func soon(a, b time.Time) bool { return !a.IsZero() && a.Sub(b).Abs() <= retryTi
 // a retry of one that comes just behind.
 func (b *book) remember(q *question, d *destination) {
 	b.meant(q)
-	if d == nil || d.retry || q.succeeded() || q.Outcome == policy.Denied {
+	if d.retry || q.succeeded() || q.Outcome == policy.Denied {
 		return
 	}
 	stems(q.text, func(stem string) bool {
@@ -246,12 +247,7 @@ func (b *book) indoors(q *question) {
 	if !q.succeeded() {
 		return
 	}
-	var meant string
-	if stems(q.text, func(stem string) bool {
-		meant = stem
-		n, err := policy.ParseName(stem)
-		return err == nil && b.lists(n)
-	}) {
+	if meant, found := b.listedStem(q.text); found {
 		b.stray(q, meant, true)
 		return
 	}

@@ -81,6 +81,8 @@ func TestSearchSuffixes(t *testing.T) {
 			tape: used().query("quay.io.ns.svc.cluster.local", answers("10.9.9.9"), c1, close1)},
 		{why: "for a name in no list that was asked for: that one stays a gap", status: Used, verdict: Gaps, unlisted: "other.example.net", strays: "meant other.example.net",
 			tape: used().query("other.example.net", nx, c1, close1).query("other.example.net.corp.example.com", answers("10.9.9.9"), c1, close1)},
+		{why: "for a cluster name that does not exist", status: Used, verdict: Clear, strays: "meant db.ns.svc",
+			tape: used().query("db.ns.svc", nx, c1, close1).query("db.ns.svc.corp.example.com", answers("10.9.9.9"), c1, close1)},
 		{why: "no address is no answer", status: Used, verdict: Clear, tape: used().query("quay.io.corp.example.com", answers(), c1, close1)},
 	} {
 		t.Run(row.why, func(t *testing.T) {
