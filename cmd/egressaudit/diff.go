@@ -240,12 +240,14 @@ func (o *diffFlags) coverage(env environ, a, b string, file *catalog.File) (*rep
 
 // judged are the reports of ledgers over the same catalogs and scopes.
 func (o *diffFlags) judged(env environ, ledgers ...string) ([]*report.Report, error) {
-	if err := o.complete(env, ledgers); err != nil {
+	var opt report.Options
+	if err := o.complete(env, &opt, ledgers); err != nil {
 		return nil, err
 	}
 	catalogs, err := o.load()
 	if err != nil {
 		return nil, err
 	}
-	return readEach(report.Options{Catalogs: catalogs, Scopes: o.scopes}, apart(ledgers))
+	opt.Catalogs, opt.Scopes = catalogs, o.scopes
+	return readEach(opt, apart(ledgers))
 }

@@ -36,7 +36,7 @@ func TestDiffTellsTheHistoryOfAPage(t *testing.T) {
 		require.Empty(t, errs.String(), r.Commit)
 		var d report.Diff
 		require.NoError(t, json.Unmarshal(out.Bytes(), &d))
-		got := tell(d)
+		got := changesOf(d)
 		require.Equal(t, edits[i].expected(pages[i-1], pages[i]), got, "%s: %s", r.Commit, r.Summary)
 		require.Equal(t, len(got) > 0, status == exitGap, r.Commit)
 		if strings.Contains(r.Summary, "narrowed") {
@@ -60,8 +60,8 @@ func endpoints(page []line) map[string]string {
 	return out
 }
 
-// tell is a diff as one line a change, sorted.
-func tell(d report.Diff) []string {
+// changesOf is a diff as one line a change, sorted.
+func changesOf(d report.Diff) []string {
 	names := func(list []report.Listed) string {
 		var out []string
 		for _, l := range list {

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// facts are what somebody else wrote down about a publisher's page: its rows at
+// pageFacts are what somebody else wrote down about a publisher's page: its rows at
 // one revision, and an account of what each of its revisions changed.
-type facts struct {
+type pageFacts struct {
 	Catalogs []struct {
 		ID      string
 		Source  struct{ Commit string }
@@ -39,18 +39,18 @@ type revision struct {
 // readFacts reads the facts. They lie beside the corpora, which lie beside the
 // checkout, or where EGRESSAUDIT_CORPORA says; where that is set, they must be
 // there.
-func readFacts(t *testing.T) facts {
+func readFacts(t *testing.T) pageFacts {
 	t.Helper()
 	root, demanded := os.LookupEnv("EGRESSAUDIT_CORPORA")
 	if !demanded {
 		root = filepath.Join("..", "..", "..", "shared", "corpora")
 	}
-	text, err := os.ReadFile(filepath.Join(root, "..", "facts", "catalogs.yaml"))
+	text, err := os.ReadFile(filepath.Join(root, "..", "pageFacts", "catalogs.yaml"))
 	if err != nil && !demanded {
-		t.Skipf("no facts: %v (set EGRESSAUDIT_CORPORA to the folder beside theirs)", err)
+		t.Skipf("no pageFacts: %v (set EGRESSAUDIT_CORPORA to the folder beside theirs)", err)
 	}
 	require.NoError(t, err)
-	var f facts
+	var f pageFacts
 	require.NoError(t, yaml.Unmarshal(text, &f))
 	return f
 }
@@ -203,7 +203,7 @@ func (e edit) redo(page []line) []line {
 }
 
 // seed is the page at the revision whose rows the facts have.
-func (f facts) seed(t *testing.T) (page []line, at int) {
+func (f pageFacts) seed(t *testing.T) (page []line, at int) {
 	for _, c := range f.Catalogs {
 		at = slices.IndexFunc(f.History.Revisions, func(r revision) bool { return r.Commit == c.Source.Commit })
 		if at < 0 || !strings.HasSuffix(c.ID, "-seed") {
@@ -221,10 +221,10 @@ func (f facts) seed(t *testing.T) (page []line, at int) {
 	return nil, 0
 }
 
-// pages are the page at each revision, and the edits that led there. The facts
+// pages are the page at each revision, and the edits that led there. The pageFacts
 // have the rows of one revision: the others follow from the accounts, backwards
 // and forwards.
-func (f facts) pages(t *testing.T) ([][]line, []edit) {
+func (f pageFacts) pages(t *testing.T) ([][]line, []edit) {
 	revisions := f.History.Revisions
 	pages, edits := make([][]line, len(revisions)), make([]edit, len(revisions))
 	var seed int

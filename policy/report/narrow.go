@@ -100,7 +100,7 @@ func (w *Wildcard) add(e Endpoint, seen map[string]bool) {
 			continue
 		}
 		seen[key+" "+h.Host] = true
-		w.around = w.around || h.State == Resolved || h.State == Bypassed
+		w.around = w.around || h.Attempts == 0 || h.State == Resolved || h.State == Bypassed
 		if h.Host == otherHosts {
 			w.folded = true
 			continue
@@ -126,7 +126,7 @@ func (w *Wildcard) judge(incomplete bool) (Stability, string) {
 	case slices.ContainsFunc(w.Hosts, func(h WildcardHost) bool { return h.Trials < w.Trials }):
 		return Rotating, "other hosts in other trials"
 	case w.around:
-		return Unproven, "connections went around us, to which hosts is unknown"
+		return Unproven, "it was looked up, and connections went around us or came too late: to which hosts is unknown"
 	case incomplete:
 		return Unproven, "a trial has no end, or its records are not complete"
 	case w.Trials < minNarrow:
