@@ -1,12 +1,12 @@
 # egressaudit. `make demo` and `make test` need Go (and curl for the demo) and
-# nothing else; `make e2e` and `make matrix` are for root on Debian 12 and
-# install what they need.
+# nothing else; `make e2e`, `make dns` and `make matrix` are for root on Debian
+# 12 and install what they need.
 
 GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz e2e browser matrix bench bench-report
+.PHONY: build demo test check lint cross fuzz e2e browser dns matrix bench bench-report
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -19,7 +19,7 @@ test:             ## everything that needs neither root nor Debian packages
 
 check: lint cross ## everything: what CI runs
 	env -u EGRESSAUDIT_E2E $(GO) test -race -p 1 ./...
-	$(MAKE) fuzz demo e2e matrix
+	$(MAKE) fuzz demo e2e dns matrix
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
@@ -38,6 +38,9 @@ e2e: browser      ## real clients and devices: root, Debian 12
 
 browser:          ## the pages in Chromium, with axe-core: Debian 12, and root to install them
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/browser/run.sh
+
+dns:              ## the forwarder between real name servers and clients: root, Debian 12
+	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/dns/run.sh
 
 matrix:           ## every cause by real devices in network namespaces: root, Debian 12
 	@if [ "$$(id -u)" != 0 ] && [ "$$EGRESSAUDIT_E2E" != must ]; then \

@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"test/lab/netns":     {},
 	"test/demo":          {"*"},
 	"test/e2e":           {"*"},
+	"test/dns":           {"policy", "policy/ledger"},
 	"test/matrix":        {"*"},
 	"test/bench":         {},
 	"test/bench/goproxy": {},
@@ -41,7 +42,7 @@ var may = map[string][]string{
 // only says in which packages a library may be used.
 var only = map[string][]string{
 	"github.com/elazarl/goproxy":                     {"proxy", "test/bench/goproxy"},
-	"github.com/miekg/dns":                           {"dnsaudit", "test/lab", "test/e2e", "test/matrix"},
+	"github.com/miekg/dns":                           {"dnsaudit", "test/lab", "test/e2e", "test/dns", "test/matrix"},
 	"github.com/spf13/cobra":                         {"cmd/egressaudit"},
 	"github.com/prometheus/client_golang/prometheus": {"policy/live"},
 	"github.com/goccy/go-yaml":                       {"policy/catalog", "cmd/egressaudit"},
