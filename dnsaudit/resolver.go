@@ -192,13 +192,15 @@ func (r *Resolver) both(ctx context.Context, name string) (v4, v6 family, late b
 	return v4, v6, late
 }
 
-// ask walks the servers for one family.
+// ask walks the servers for one family. Packets get lost, and most where many are
+// under way: a server that stays silent is asked again as long as there is time.
 func (r *Resolver) ask(ctx context.Context, name string, kind uint16) family {
 	w := walk{servers: r.servers, rounds: 2}
 	if len(r.servers) == 1 {
 		w.rounds = 3
 	}
-	w.patience = min(maxPatience, r.timeout/time.Duration(w.rounds*len(r.servers)))
+	w.patience = max(1, min(maxPatience, r.timeout/time.Duration(w.rounds*len(r.servers))))
+	w.rounds = int(r.timeout / (w.patience * time.Duration(len(r.servers)))) // until the time is over
 	w.ask = func(ctx context.Context, server netip.AddrPort, edns bool) (answer, error) {
 		return exchange(ctx, r.asking[server], r.roots, ask(name, kind, edns))
 	}
