@@ -158,8 +158,9 @@ func (f *Forwarder) Stats() Stats {
 // Serve answers questions from udp, which must be a *net.UDPConn, and from tcp,
 // until Shutdown, which makes it return nil, or an error. It closes both. Either
 // may be nil. It may be called for several pairs at once, such as sockets that
-// share a port by SO_REUSEPORT. An upstream that is one of the listeners is
-// refused.
+// share a port by SO_REUSEPORT: each is read to its end. What arrives after the
+// last read is lost with the socket, as is all that waits in one for a Serve that
+// begins after Shutdown. An upstream that is one of the listeners is refused.
 func (f *Forwarder) Serve(udp net.PacketConn, tcp net.Listener) error {
 	var servers []interface{ serve() error }
 	var doors []net.Addr

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,14 +198,16 @@ func withID(pkt []byte, id uint16) []byte {
 }
 
 // running counts the goroutines of forwarders.
-func running() (n int) {
+func running() int {
+	return goroutines("(*Forwarder)", "(*udpDoor)", "(*tcpDoor)", "(*tcpClient)", "(*socket)", "(*stream)", "(*streams)")
+}
+
+// goroutines counts those that one of these functions of the package is part of.
+func goroutines(within ...string) (n int) {
 	stacks := make([]byte, 4<<20)
 	for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-		for _, of := range []string{"(*Forwarder)", "(*udpDoor)", "(*tcpDoor)", "(*tcpClient)", "(*socket)", "(*stream)", "(*streams)"} {
-			if strings.Contains(g, "dnsaudit."+of) {
-				n++
-				break
-			}
+		if slices.ContainsFunc(within, func(f string) bool { return strings.Contains(g, "dnsaudit."+f) }) {
+			n++
 		}
 	}
 	return n

@@ -54,7 +54,8 @@ func shutdownLosesNothing(t *testing.T, tcp net.Listener, udps ...net.PacketConn
 		}
 		go func() { done <- f.Serve(udp, l) }()
 	}
-	require.Eventually(t, func() bool { return asked.Load() >= 8 }, eventually, tick)
+	// A Serve that begins after the end takes nothing from its socket any more.
+	require.Eventually(t, func() bool { return goroutines("(*udpDoor).serve(") == len(udps) && asked.Load() >= 8 }, eventually, tick)
 	down := make(chan struct{})
 	go func() { f.Shutdown(context.Background()); close(down) }()
 	<-f.closing
