@@ -47,8 +47,9 @@ matrix:           ## every cause by real devices in network namespaces: root, De
 		echo "matrix: skipped: network namespaces need root"; \
 	else sh test/matrix/run.sh; fi
 
-bench:            ## beside tinyproxy, squid and a bare goproxy: root, Debian 12
+bench:            ## beside tinyproxy, squid and a bare goproxy; unbound, dnsmasq and CoreDNS: root, Debian 12
 	@sh test/bench/run.sh
+	@sh test/bench/run.sh -dns
 
 bench-report:     ## the report over a ledger of ten million records: 15 GB of disk
 	@$(GO) run ./test/bench/report

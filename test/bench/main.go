@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command bench measures egressaudit beside a bare goproxy, Debian's tinyproxy
-// and squid, in one run, and holds it to its targets. run.sh starts it; README.md
+// and squid, or with -dns beside Debian's unbound and dnsmasq and CoreDNS, in one
+// run, and holds it to its targets. run.sh starts it; README.md
 // says what is measured and how to read it.
 //
 // It owns the order of the runs, the peers' configuration and the table. The
@@ -18,6 +19,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -31,6 +33,8 @@ func main() {
 // options are the command line.
 type options struct {
 	generator string  // folder of the generator's source
+	questions string  // file for dnsperf
+	dns       bool    // name servers instead of proxies
 	dir       string  // for everything that is built and written
 	output    string  // the page that takes the table; "" for none
 	rounds    int     // of all measures and peers
@@ -40,7 +44,9 @@ type options struct {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
-	if err == nil {
+	if err == nil && o.dns {
+		err = o.buildDNS(ctx)
+	} else if err == nil {
 		err = o.build(ctx)
 	}
 	if errors.Is(err, flag.ErrHelp) {
@@ -69,6 +75,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		shared = "../shared"
 	}
 	f.StringVar(&o.generator, "generator", filepath.Join(shared, "bench"), "`DIR` of the generator's source; $EGRESSAUDIT_SHARED/bench where that is set")
+	corpora := os.Getenv("EGRESSAUDIT_CORPORA")
+	if corpora == "" {
+		corpora = filepath.Join(shared, "corpora")
+	}
+	f.BoolVar(&o.dns, "dns", false, "name servers instead of proxies")
+	f.StringVar(&o.questions, "questions", filepath.Join(corpora, "dns", "queries-dnsperf.txt"), "`FILE` of questions for dnsperf")
 	f.StringVar(&o.dir, "dir", "", "existing `DIR` for what is built and written; run.sh makes and removes one")
 	f.StringVar(&o.output, "o", "", "write the table into `FILE`, between its markers, too")
 	f.IntVar(&o.rounds, "rounds", 5, "`N` rounds of all measures and peers")
@@ -82,7 +94,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case o.dir == "" || o.rounds < 1 || o.scale <= 0:
 		return o, errors.New("-dir is needed, -rounds and -scale are above 0")
-	case err != nil:
+	case err != nil && !o.dns:
 		return o, fmt.Errorf("read the generator: %w (name its folder with -generator DIR or EGRESSAUDIT_SHARED)", err)
 	}
 	return o, nil
@@ -111,17 +123,21 @@ func (o options) in(name string) string { return filepath.Join(o.dir, name) }
 // table. missed says that a target was not held.
 func (o options) compare(ctx context.Context, stdout, stderr io.Writer) (missed bool, err error) {
 	begun := machine()
-	at, stop, err := o.serveOrigin(ctx)
+	open := o.proxyContest
+	if o.dns {
+		open = o.dnsContest
+	}
+	c, stop, err := open(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer stop()
 	s := samples{}
 	for round := range o.rounds {
-		for _, m := range measures(at, o.scale) {
-			for _, p := range inTurn(round) {
+		for _, m := range c.measures {
+			for _, p := range inTurn(c.peers, round) {
 				fmt.Fprintf(stderr, "round %d of %d: %s: %s\n", round+1, o.rounds, m.figures[0].name, p.name)
-				r, err := o.try(ctx, p, m, at)
+				r, err := o.try(ctx, c, p, m)
 				if err != nil {
 					return false, fmt.Errorf("%s through %s: %w", strings.Join(m.args, " "), p.name, err)
 				}
@@ -131,18 +147,22 @@ func (o options) compare(ctx context.Context, stdout, stderr io.Writer) (missed 
 			}
 		}
 	}
-	table, missed := s.render(measures(at, o.scale))
+	table, missed := s.render(c.measures, c.columns)
 	page := "Made by `" + o.command() + "`\n" + begun + " (load at the end: " + load() + ").\n\n" + table
 	fmt.Fprint(stdout, page)
 	if o.output != "" {
-		err = splice(o.output, page)
+		err = splice(o.output, c.mark, page)
 	}
 	return missed, err
 }
 
 // command is what makes this table again.
 func (o options) command() string {
-	c := fmt.Sprintf("sh test/bench/run.sh -rounds %d", o.rounds)
+	c := "sh test/bench/run.sh"
+	if o.dns {
+		c += " -dns"
+	}
+	c += fmt.Sprintf(" -rounds %d", o.rounds)
 	if o.scale != 1 {
 		c += fmt.Sprintf(" -scale %g", o.scale)
 	}
@@ -152,14 +172,13 @@ func (o options) command() string {
 	return c
 }
 
-// inTurn is the order of the peers: goproxy and egressaudit are neighbours, and
-// every other round runs backwards, so that neither is always the first.
-func inTurn(round int) []peer {
-	all := peers()
+// inTurn is the order of the peers: egressaudit and who comes nearest to it are
+// neighbours, and every other round runs backwards, so that neither is always the
+// first.
+func inTurn(all []peer, round int) []peer {
+	all = slices.Clone(all)
 	if round%2 == 1 {
-		for i, j := 0, len(all)-1; i < j; i, j = i+1, j-1 {
-			all[i], all[j] = all[j], all[i]
-		}
+		slices.Reverse(all)
 	}
 	return all
 }

@@ -12,13 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// origin is where the generator serves: TLS, and as many raw octets as asked.
-type origin struct{ tls, raw string }
+// origin is where the traffic ends: where the generator serves TLS and as many
+// raw octets as asked, or the name server that is asked in the end.
+type origin struct{ tls, raw, names string }
 
 func (o origin) tlsPort() string { return portOf(o.tls) }
 func (o origin) rawPort() string { return portOf(o.raw) }
@@ -45,12 +47,12 @@ func (o options) serveOrigin(ctx context.Context) (at origin, stop func() error,
 // measure is one run of the generator, and what is read from it.
 type measure struct {
 	args    []string // of the generator
-	tunnels int      // how many it opens
+	tunnels int      // how many it opens, or questions it asks
 	warm    int      // how many are opened before
 	figures []figure
 }
 
-// figure is one number of a measure. The less, the better, where it has targets.
+// figure is one number of a measure.
 type figure struct {
 	name    string
 	of      func(result) float64
@@ -61,14 +63,42 @@ type figure struct {
 type target struct {
 	peer  string
 	ratio float64
-	below bool // the bound itself is too much
+	bound bound
 }
+
+// bound is on which side of the ratio we have to stay.
+type bound string
+
+const (
+	atMost  bound = "≤"
+	below   bound = "<"
+	atLeast bound = "≥"
+)
 
 // result is one run: the processor time that the peer used, over all its
 // threads, and the generator's own figures.
 type result struct {
 	cpu  time.Duration
 	told map[string]float64
+}
+
+// contest is what is measured side by side in one table.
+type contest struct {
+	peers    []peer
+	columns  []string // their names, in the order of the table
+	measures []measure
+	mark     string // of the place in the page where the table goes
+	at       origin
+	load     func(context.Context, *running, measure, origin) (result, error)
+}
+
+// proxyContest starts the origin; stop ends it.
+func (o options) proxyContest(ctx context.Context) (c contest, stop func() error, err error) {
+	at, stop, err := o.serveOrigin(ctx)
+	return contest{
+		peers: peers(), columns: []string{"egressaudit", "goproxy", "tinyproxy", "squid"}, measures: measures(at, o.scale),
+		mark: "table", at: at, load: o.load,
+	}, stop, err
 }
 
 func measures(at origin, scale float64) []measure {
@@ -81,7 +111,7 @@ func measures(at origin, scale float64) []measure {
 			figures: append([]figure{{
 				fmt.Sprintf("processor time for a new tunnel, %d at once (µs)", parallel),
 				func(r result) float64 { return float64(r.cpu.Microseconds()) / float64(n) },
-				[]target{{"goproxy", 1.05, false}},
+				[]target{{"goproxy", 1.05, atMost}},
 			}}, more...),
 		}
 	}
@@ -95,7 +125,7 @@ func measures(at origin, scale float64) []measure {
 		{
 			args:    []string{"latency", "-target", named(at.tlsPort()), "-n", strconv.Itoa(setups)},
 			tunnels: setups, warm: 500,
-			figures: []figure{told("set-up latency, p50 (µs)", "setup_p50_us", target{"goproxy", 1.1, false}), told("set-up latency, p99 (µs)", "setup_p99_us")},
+			figures: []figure{told("set-up latency, p50 (µs)", "setup_p50_us", target{"goproxy", 1.1, atMost}), told("set-up latency, p99 (µs)", "setup_p99_us")},
 		},
 		{
 			args:    []string{"bulk", "-target", named(at.rawPort()), "-c", "1", "-bytes", strconv.Itoa(octets)},
@@ -103,35 +133,36 @@ func measures(at origin, scale float64) []measure {
 			figures: []figure{{
 				"processor time for a GB of download (ms)",
 				func(r result) float64 { return r.cpu.Seconds() * 1e12 / r.told["got"] },
-				[]target{{"goproxy", 1.1, false}, {"squid", 0.5, true}},
+				[]target{{"goproxy", 1.1, atMost}, {"squid", 0.5, below}},
 			}, told("download through one tunnel (MB/s)", "MB_per_s")},
 		},
 		{
 			args:    []string{"idle", "-target", named(at.rawPort()), "-c", strconv.Itoa(idle)},
 			tunnels: idle,
-			figures: []figure{told("resident memory for an idle tunnel (kB)", "kb_per_tunnel", target{"goproxy", 1, false})},
+			figures: []figure{told("resident memory for an idle tunnel (kB)", "kb_per_tunnel", target{"goproxy", 1, atMost})},
 		},
 	}
 }
 
 // try runs m through a fresh process of p. Where p records what passes, each
-// tunnel must stand in its file at the end: what is measured did the work.
-func (o options) try(ctx context.Context, p peer, m measure, at origin) (result, error) {
+// tunnel or question must stand in its file at the end: what is measured did the
+// work.
+func (o options) try(ctx context.Context, c contest, p peer, m measure) (result, error) {
 	os.Remove(o.in(p.log))
 	addrs, err := free(1)
 	if err != nil {
 		return result{}, err
 	}
-	r, err := o.launch(ctx, addrs[0], p.args(addrs[0], at, o.file)...)
+	r, err := o.launch(ctx, addrs[0], p.args(addrs[0], c.at, o.file)...)
 	if err != nil {
 		return result{}, err
 	}
-	got, err := o.load(ctx, r, m, at)
+	got, err := c.load(ctx, r, m, c.at)
 	if stopped := r.stop(); err == nil {
 		err = stopped
 	}
 	if err == nil && p.log != "" {
-		err = recorded(o.in(p.log), m.tunnels+m.warm)
+		err = recorded(o.in(p.log), p.line, m.tunnels+m.warm)
 	}
 	return got, err
 }
@@ -192,8 +223,9 @@ func processorTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// recorded checks that a file has at least n lines.
-func recorded(path string, n int) error {
+// recorded checks that a file has n records: exactly so many lines with this text
+// in them, or where the text is "", at least so many lines.
+func recorded(path, text string, n int) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -201,10 +233,12 @@ func recorded(path string, n int) error {
 	defer f.Close()
 	lines := 0
 	for s := bufio.NewScanner(f); s.Scan(); {
-		lines++
+		if strings.Contains(s.Text(), text) {
+			lines++
+		}
 	}
-	if lines < n {
-		return fmt.Errorf("read %q: %d lines for %d tunnels", path, lines, n)
+	if lines < n || text != "" && lines > n {
+		return fmt.Errorf("read %q: %d lines for %d tunnels or questions", path, lines, n)
 	}
 	return nil
 }

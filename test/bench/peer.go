@@ -18,7 +18,7 @@ import (
 // descriptors is what each peer may open.
 const descriptors = 16384
 
-// peer is a proxy that is measured. Each writes what passed through it to a
+// peer is a proxy or name server that is measured. Each writes what passed through it to a
 // file, but the bare goproxy, which has nothing to write.
 type peer struct {
 	name string
@@ -26,14 +26,15 @@ type peer struct {
 	// origin's ports pass. file(name, text) writes a file and returns its path.
 	args func(listen string, at origin, file func(name, text string) string) []string
 	log  string // the file of its records, in the folder of the run
+	line string // what stands in each record, and in nothing else there; "": unknown
 }
 
 func peers() []peer {
 	return []peer{
-		{"squid", squid, "squid.log"},
-		{"goproxy", goproxy, ""},
-		{"egressaudit", egressaudit, "ledger.jsonl"},
-		{"tinyproxy", tinyproxy, "tinyproxy.log"},
+		{"squid", squid, "squid.log", ""},
+		{"goproxy", goproxy, "", ""},
+		{"egressaudit", egressaudit, "ledger.jsonl", ""},
+		{"tinyproxy", tinyproxy, "tinyproxy.log", ""},
 	}
 }
 

@@ -1,8 +1,9 @@
 #!/bin/sh
-# egressaudit beside tinyproxy, squid and a bare goproxy, in one run: root,
-# Debian 12. README.md says what is measured. Flags go to the program:
+# egressaudit beside tinyproxy, squid and a bare goproxy, or with -dns beside
+# unbound, dnsmasq and CoreDNS, in one run: root, Debian 12. README.md says what is
+# measured. Flags go to the program:
 #
-#   sh test/bench/run.sh [-rounds N] [-scale FACTOR] [-generator DIR] [-o FILE] [-strict]
+#   sh test/bench/run.sh [-dns] [-rounds N] [-scale FACTOR] [-generator DIR] [-questions FILE] [-o FILE] [-strict]
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -28,9 +29,11 @@ die() {
 }
 [ "$(id -u)" = 0 ] || die "needs root, for apt-get and for squid"
 command -v go >/dev/null || die "needs go"
+need="tinyproxy:tinyproxy squid:squid"
+case " $* " in *" -dns "*) need="unbound:unbound dnsmasq:dnsmasq-base knotd:knot dnsperf:dnsperf" ;; esac
 missing=
-for peer in tinyproxy squid; do
-	command -v $peer >/dev/null || missing="$missing $peer"
+for peer in $need; do
+	command -v "${peer%%:*}" >/dev/null || missing="$missing ${peer#*:}"
 done
 if [ -n "$missing" ]; then
 	# A peer that is installed for this must not begin to serve.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,7 @@ func twice(ours ...float64) (samples, []measure) {
 		}
 		slow *= 100
 	}
-	return s, []measure{{figures: []figure{{name: "cost", targets: []target{{"goproxy", 1.05, false}, {"squid", 0.5, true}}}}}}
+	return s, []measure{{figures: []figure{{name: "cost", targets: []target{{"goproxy", 1.05, atMost}, {"squid", 0.5, below}, {best, 0.1, atLeast}}}}}}
 }
 
 func TestTargetsAreJudgedByTheRatioWithinARound(t *testing.T) {
@@ -39,23 +40,67 @@ func TestTargetsAreJudgedByTheRatioWithinARound(t *testing.T) {
 		{"of an even number the middle two count", []float64{1, 1.2}, "| cost | ≤ 1.05 × goproxy | 1.100 | 1.000 … 1.200 | **no** |", true},
 	} {
 		s, m := twice(c.ours...)
-		table, missed := s.render(m)
+		table, missed := s.render(m, []string{"egressaudit", "goproxy", "squid"})
 		require.Contains(t, table, c.line+"\n", c.why)
 		require.Equal(t, c.missed, missed, c.why)
 	}
 }
 
+func TestTheBestIsChosenInEachRound(t *testing.T) {
+	s := samples{}
+	for peer, all := range map[string][]float64{"egressaudit": {30, 30}, "unbound": {20, 10}, "CoreDNS": {10, 20}} {
+		for _, v := range all {
+			s.add("rate", peer, v)
+		}
+	}
+	table, missed := s.render([]measure{{figures: []figure{{name: "rate", targets: []target{{best, 1.5, atLeast}, {best, 1.6, atLeast}}}}}},
+		[]string{"egressaudit", "CoreDNS"})
+	require.Contains(t, table, "| rate | ≥ 1.50 × the best of the others | 1.500 | 1.500 … 1.500 | yes |")
+	require.Contains(t, table, "| rate | ≥ 1.60 × the best of the others | 1.500 | 1.500 … 1.500 | **no** |")
+	require.Contains(t, table, "| rate | 30.0 | 15.0 |")
+	require.True(t, missed)
+}
+
+func TestAQuestionThatIsLostSpoilsTheRun(t *testing.T) {
+	const said = `Statistics:
+
+  Queries sent:         100
+  Queries completed:    %s
+  Queries lost:         %s
+
+  Response codes:       %s
+  Average packet size:  request 37, response 53
+  Run time (s):         1.555990
+  Queries per second:   29557.388415
+
+  Average Latency (s):  0.003101 (min 0.000052, max 0.018240)
+`
+	told, err := readStatistics(fmt.Sprintf(said, "100 (100.00%)", "0 (0.00%)", "NOERROR 100 (100.00%)"))
+	require.NoError(t, err)
+	require.Equal(t, 29557.388415, told["Queries per second"])
+	require.Equal(t, 0.003101, told["Average Latency (s)"])
+	for why, out := range map[string]string{
+		"lost":    fmt.Sprintf(said, "99 (99.00%)", "1 (1.00%)", "NOERROR 99 (100.00%)"),
+		"refused": fmt.Sprintf(said, "100 (100.00%)", "0 (0.00%)", "NOERROR 99 (99.00%), SERVFAIL 1 (1.00%)"),
+		"nothing": "Error: unable to bind",
+	} {
+		_, err := readStatistics(out)
+		require.Error(t, err, why)
+	}
+}
+
 func TestThePageTakesTheTableBetweenItsMarks(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "README.md")
-	require.NoError(t, os.WriteFile(page, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o600))
-	require.NoError(t, splice(page, "new\n"))
-	require.NoError(t, splice(page, "newer\n"))
+	begin, end := marks("table")
+	require.NoError(t, os.WriteFile(page, []byte("before\n"+begin+"old\n"+end+"after\n"), 0o600))
+	require.NoError(t, splice(page, "table", "new\n"))
+	require.NoError(t, splice(page, "table", "newer\n"))
 	got, err := os.ReadFile(page)
 	require.NoError(t, err)
-	require.Equal(t, "before\n"+beginMark+"newer\n"+endMark+"after\n", string(got))
+	require.Equal(t, "before\n"+begin+"newer\n"+end+"after\n", string(got))
 
 	require.NoError(t, os.WriteFile(page, []byte("no marks\n"), 0o600))
-	require.ErrorContains(t, splice(page, "new\n"), "marks")
+	require.ErrorContains(t, splice(page, "table", "new\n"), "marks")
 	got, err = os.ReadFile(page)
 	require.NoError(t, err)
 	require.Equal(t, "no marks\n", string(got))
@@ -79,8 +124,11 @@ func TestProcessorTimeCountsWork(t *testing.T) {
 func TestALedgerThatMissesATunnelSpoilsTheRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	require.NoError(t, os.WriteFile(path, []byte("a\nb\n"), 0o600))
-	require.NoError(t, recorded(path, 2))
-	require.ErrorContains(t, recorded(path, 3), "2 lines for 3 tunnels")
+	require.NoError(t, recorded(path, "", 2))
+	require.ErrorContains(t, recorded(path, "", 3), "2 lines for 3 tunnels")
+	require.NoError(t, recorded(path, "", 1))
+	require.NoError(t, recorded(path, "a", 1))
+	require.ErrorContains(t, recorded(path, "a", 0), "1 lines for 0 tunnels", "one too many")
 }
 
 func TestAMissingGeneratorIsSaidWithItsFlag(t *testing.T) {
