@@ -6,7 +6,8 @@
 // on each side of the forwarder keeps every packet, so that each test compares
 // what went in with what came out, octet for octet, besides what the client
 // printed and what the ledger says. Where no real server misbehaves the tap
-// does, with the real server's answer.
+// does, with the real server's answer. CoreDNS, of test/coredns, stands between a
+// pod and the forwarder.
 //
 // Everything listens on loopback addresses of its own and the real ports, so it
 // needs root. EGRESSAUDIT_E2E decides as in test/e2e: unset, every test skips;

@@ -40,8 +40,9 @@ func address() string {
 	return fmt.Sprintf("127.%d.%d.%d", ours[0], ours[1]+byte(n/250), 1+n%250)
 }
 
-// zoneText is the authority's zone lab.example. It is signed by the server.
-func zoneText() string {
+// zoneText is the authority's zone lab.example, with the address of a web site. It
+// is signed by the server.
+func zoneText(site string) string {
 	var z strings.Builder
 	z.WriteString(`$ORIGIN lab.example.
 $TTL 300
@@ -70,6 +71,7 @@ here   A     127.0.0.1
 	for i := range 50 {
 		fmt.Fprintf(&z, "mid A 203.0.113.%d\n", i)
 	}
+	fmt.Fprintf(&z, "site A %s\n*.sites A %s\n", site, site)
 	return z.String()
 }
 
@@ -83,6 +85,7 @@ type servers struct {
 	resolver  string // unbound's, and
 	secure    string // the one where it speaks TLS, as dns.lab.example
 	ca        string // file of the certificate's issuer
+	site      string // address of the site in the zone; serveSite serves it
 	err       error
 }
 
@@ -101,7 +104,8 @@ func (s *servers) start() (err error) {
 		return err
 	}
 	s.authority = address() + ":53"
-	if s.knot, err = startKnot(s.dir, s.authority); err != nil {
+	s.site = address()
+	if s.knot, err = s.startKnot(); err != nil {
 		return err
 	}
 	anchor, err := s.anchor()
@@ -132,10 +136,11 @@ func (s *servers) end() {
 // startKnot serves lab.example, signed, and bogus.example, which is not though
 // unbound is told that it is. Whoever asks may transfer and update: what refuses
 // that is not knot.
-func startKnot(dir, at string) (*daemon, error) {
+func (s *servers) startKnot() (*daemon, error) {
+	dir, at := s.dir, s.authority
 	conf := filepath.Join(dir, "knot.conf")
 	texts := map[string]string{
-		"lab.example.zone":   zoneText(),
+		"lab.example.zone":   zoneText(s.site),
 		"bogus.example.zone": "$ORIGIN bogus.example.\n$TTL 300\n@ SOA ns admin 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\nwww A 192.0.2.66\n",
 		"knot.conf": fmt.Sprintf(`server:
     rundir: %[1]q
@@ -221,6 +226,7 @@ func (s *servers) startUnbound(dir, host, anchor string, secure bool) (*daemon, 
     trust-anchor: %q
     cache-max-ttl: 0
     cache-max-negative-ttl: 0
+    local-zone: cluster.local. always_nxdomain
 remote-control:
     control-enable: no
 stub-zone:
