@@ -54,7 +54,7 @@ func captures(t *testing.T) []capture {
 // the upstream, and its answers the client, octet for octet; no other packet
 // does, and none stops the forwarder.
 func TestCorpusFromClients(t *testing.T) {
-	all := captures(t)
+	all, alive := captures(t), packed(t, asking("alive.example.", dns.TypeA))
 	for _, network := range []string{"udp", "tcp"} {
 		seen := make(chan []byte, 16)
 		d := forward(t, ForwarderConfig{}, raw(t, func(pkt []byte, _ string) [][]byte {
@@ -85,6 +85,9 @@ func TestCorpusFromClients(t *testing.T) {
 			require.Empty(t, seen, c.File)
 			d.empty(t)
 			conn.Close()
+			d.ask(t, network, alive) // whatever it was, it neither stops nor delays the next question
+			require.Equal(t, alive[2:], (<-seen)[2:], c.File)
+			require.Equal(t, "alive.example", d.next(t).Name, c.File)
 		}
 		require.Greater(t, forwarded, 25)
 		t.Logf("%s: %d questions passed on, %+v", network, forwarded, d.Stats())
