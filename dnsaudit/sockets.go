@@ -14,7 +14,11 @@ import (
 
 // Of the sockets to one server.
 const (
-	socketSlots = 32  // that questions may be given to
+	// socketSlots is how many sockets questions may be given to. A guess at an
+	// answer is no better where there are few: it has to hit a port and the ID of a
+	// question that waits there. Few share the fresh ports among them, so that each
+	// lives shortly, and many answers are read at one waking.
+	socketSlots = 4
 	socketsMax  = 512 // open at once, those included that only wait for answers
 	// freshPerSecond is how many questions a second get a port of their own. What
 	// comes beyond goes out from a random one of those open, each for socketUses
