@@ -10,19 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// big are the addresses of a 12 kB answer, mid those of one of 800 octets.
+// big are the addresses of a 12 kB answer.
 func big() []string {
 	var all []string
 	for i := range 750 {
 		all = append(all, fmt.Sprintf("198.51.%d.%d", i/250, i%250))
-	}
-	return all
-}
-
-func mid() []string {
-	var all []string
-	for i := range 50 {
-		all = append(all, fmt.Sprintf("203.0.113.%d", i))
 	}
 	return all
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -62,16 +63,17 @@ func TestForgedFromElsewhere(t *testing.T) {
 	elsewhere, err := net.ListenPacket("udp", address()+":0")
 	require.NoError(t, err)
 	defer elsewhere.Close()
-	var l *line
+	var back atomic.Pointer[tap]
 	late := func(answer []byte, send func([]byte)) {
 		forged := lie(answer, func(*dns.Msg) {})
-		for _, c := range l.back.clients() {
+		for _, c := range back.Load().clients() {
 			elsewhere.WriteTo(forged, net.UDPAddrFromAddrPort(c))
 		}
 		<-time.After(50 * time.Millisecond)
 		send(answer)
 	}
-	l = between(t, network(t).resolver, "", late)
+	l := between(t, network(t).resolver, "", late)
+	back.Store(l.back)
 	require.Contains(t, ask(t, l.front.at, "dig @ +nocookie www.lab.example"), "\t192.0.2.1\n")
 	l.faithful(t)
 	holds(t, l.back.at, l.queries(t), want{name: "www.lab.example", kind: "A", via: "udp", rcode: "NOERROR", answers: []string{"192.0.2.1"}})
