@@ -6,7 +6,7 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz e2e browser dns matrix bench bench-report
+.PHONY: build demo test check lint cross fuzz quic e2e browser dns matrix bench bench-report
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -19,7 +19,7 @@ test:             ## everything that needs neither root nor Debian packages
 
 check: lint cross ## everything: what CI runs
 	env -u EGRESSAUDIT_E2E $(GO) test -race -p 1 ./...
-	$(MAKE) fuzz demo e2e dns matrix
+	$(MAKE) fuzz quic demo e2e dns matrix
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
@@ -32,6 +32,9 @@ cross:            ## the verbs that only read files build elsewhere, too
 
 fuzz:             ## each fuzz target for FUZZTIME
 	@sh test/fuzz.sh $(FUZZTIME)
+
+quic:             ## the QUIC relay under a real implementation: root
+	cd test/quic && $(GO) vet . && $(GO) test -race ./...
 
 e2e: browser      ## real clients and devices: root, Debian 12
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/e2e/run.sh

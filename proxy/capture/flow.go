@@ -77,16 +77,18 @@ func (f *flow) owner(b []byte) *visit {
 	return f.visit()
 }
 
-// byServerID finds the visit whose server a packet is addressed to, else the
-// newest that passed, else the newest.
+// byServerID finds the visit whose server a packet is addressed to. A client may
+// have been given other connection IDs, unseen (RFC 9000 section 19.15): one that
+// nobody is known by is of the newest visit whose handshake is still open, else of
+// the newest that passed, else of the newest.
 func (f *flow) byServerID(p packet) *visit {
 	found := f.visits[len(f.visits)-1]
 	for _, v := range slices.Backward(f.visits) {
-		if v.allowed && !found.allowed {
-			found = v
-		}
-		if v.answer == Greeted && addressed(p, v.serverID) {
+		if v.answer == Greeted && v.known(p) {
 			return v
+		}
+		if v.rank() > found.rank() {
+			found = v
 		}
 	}
 	return found
@@ -95,7 +97,10 @@ func (f *flow) byServerID(p packet) *visit {
 // addressed says whether a packet is for a connection ID; a short header does not
 // say how long it is.
 func addressed(p packet, id []byte) bool {
-	return bytes.Equal(p.dcid, id) && p.typ != typeShort || p.typ == typeShort && bytes.HasPrefix(p.raw[1:], id)
+	if p.typ == typeShort {
+		return bytes.HasPrefix(p.raw[1:], id)
+	}
+	return bytes.Equal(p.dcid, id)
 }
 
 // visit begins a new one. It takes the place of one that said no name and was not

@@ -155,6 +155,10 @@ func TestRelayCarries(t *testing.T) {
 	s.ask(oneRTT(serverID))
 	s.arrives(oneRTT(serverID))
 	s.answers(oneRTT(idB))
+	s.ask(nil) // a datagram may be empty
+	s.arrives([]byte{})
+	s.ask(oneRTT([]byte("another ID"))) // or to an ID that the server gave unseen
+	s.arrives(oneRTT([]byte("another ID")))
 	s.quiet()
 	s.relay.Shutdown(t.Context())
 	o := s.recorded()
@@ -169,7 +173,7 @@ func TestRelayCarries(t *testing.T) {
 	require.Equal(t, s.client.LocalAddr().String(), o.Client.String())
 	require.Equal(t, s.server.LocalAddr().String(), o.Address.String())
 	require.Equal(t, o.Address.Port(), o.Port)
-	require.EqualValues(t, len(first)+len(oneRTT(serverID)), o.BytesUp)
+	require.EqualValues(t, len(first)+len(oneRTT(serverID))+len(oneRTT([]byte("another ID"))), o.BytesUp)
 	require.EqualValues(t, len(greets(idA))+len(oneRTT(idB)), o.BytesDown)
 	require.Equal(t, "drain", o.Detail["why"])
 	s.quiet()

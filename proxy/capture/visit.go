@@ -32,8 +32,8 @@ type visit struct {
 	insisted time.Time // the last of them
 	answered time.Time // the server's first datagram
 	answer   AnswerKind
-	code     uint64 // of a CONNECTION_CLOSE
-	serverID []byte // what the server calls itself
+	code     uint64   // of a CONNECTION_CLOSE
+	serverID [][]byte // what the client calls the server, the newest last
 	up, down int64
 	why      string // it ended
 }
@@ -80,21 +80,60 @@ func (v *visit) asked(now time.Time) {
 	v.insisted = now
 }
 
+// maxServerIDs bounds the connection IDs of a server that are remembered.
+const maxServerIDs = 8
+
+// known says whether a packet is addressed to a connection ID of the server's.
+func (v *visit) known(p packet) bool {
+	for i := len(v.serverID) - 1; i >= 0; i-- {
+		if addressed(p, v.serverID[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// rank says how likely a visit is the one that a packet to an unknown connection
+// ID belongs to.
+func (v *visit) rank() int {
+	switch {
+	case v.answer == Greeted && !v.done:
+		return 2
+	case v.allowed:
+		return 1
+	}
+	return 0
+}
+
 // sent takes note of a client's datagram that passed. One with 1-RTT packets says
 // that the client has taken the server's handshake and its certificate: before, it
 // has no keys for them (RFC 9001 section 5.7).
 func (v *visit) sent(b []byte, now time.Time) {
 	v.asked(now)
 	v.up += int64(len(b))
-	if v.answer != Greeted || v.done {
+	if v.answer != Greeted {
 		return
 	}
 	for p, rest, ok := parsePacket(b); ok; p, rest, ok = parsePacket(rest) {
-		if p.typ == typeShort {
-			const fixed = 0x40
-			v.done = p.raw[0]&fixed != 0 && addressed(p, v.serverID)
+		const fixed = 0x40
+		if p.typ == typeShort && p.raw[0]&fixed != 0 {
+			v.done = true
+			v.learn(p)
 		}
 	}
+}
+
+// learn remembers what a client calls its server in a short header; the server's
+// connection IDs are of one length.
+func (v *visit) learn(p packet) {
+	n := 1 + len(v.serverID[0])
+	if v.known(p) || len(p.raw) < n {
+		return
+	}
+	if len(v.serverID) == maxServerIDs {
+		v.serverID = v.serverID[1:]
+	}
+	v.serverID = append(v.serverID, bytes.Clone(p.raw[1:n]))
 }
 
 // received takes note of a server's datagram. Of what is no QUIC, any answers.
@@ -112,7 +151,7 @@ func (v *visit) received(b []byte, now time.Time) {
 		return
 	}
 	if a := v.read.Answer(b); a.Kind > v.answer {
-		v.answer, v.code, v.serverID = a.Kind, a.Code, bytes.Clone(a.ConnID)
+		v.answer, v.code, v.serverID = a.Kind, a.Code, [][]byte{bytes.Clone(a.ConnID)}
 	}
 }
 
