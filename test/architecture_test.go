@@ -26,6 +26,7 @@ var may = map[string][]string{
 	"proxy/capture":      {"policy", "proxy/hello"},
 	"dnsaudit":           {"policy"},
 	"cmd/egressaudit":    {"*"},
+	"deploy/nftables":    {},
 	"test":               {"*"},
 	"test/lab":           {"policy"},
 	"test/lab/cmd/lab":   {"test/lab"},

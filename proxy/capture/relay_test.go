@@ -124,10 +124,7 @@ func (s *stage) quiet() {
 	require.Empty(s, s.seen)
 }
 
-var (
-	serverID = []byte("the server")
-	greeting = serverInitial(shot{keyID: idA, dcid: idB, scid: serverID, frames: make([]byte, 60)})
-)
+var serverID = []byte("the server")
 
 func helloTo(t *testing.T, name string, id []byte) []byte {
 	m := clientHello(t, name, "h3")
