@@ -45,9 +45,6 @@ func (f *flow) fromClient(b []byte) bool {
 	}
 	f.last = time.Now()
 	v := f.owner(b)
-	if v == nil {
-		return true // one name too many
-	}
 	if !v.done {
 		defer f.arm()
 	}
@@ -62,15 +59,21 @@ func (f *flow) fromClient(b []byte) bool {
 	return true
 }
 
-// owner finds the visit that a datagram belongs to. A hello that none of them had
-// is a new one; nil where there are too many.
+// owner finds the visit that a datagram belongs to: by the server's connection ID
+// once there is one, by the client's while the hello comes in, and else by what the
+// Initial packets say. A hello that none of them had begins a new one.
 func (f *flow) owner(b []byte) *visit {
 	p, _, ok := parsePacket(b)
 	if n := len(f.visits); n > 0 && (!ok || p.typ == typeShort || p.typ == typeHandshake) {
 		return f.byServerID(p)
 	}
 	for _, v := range slices.Backward(f.visits) {
-		if !v.read.decided || v.read.Owns(b) {
+		if !v.read.decided && bytes.Equal(v.read.scid, p.scid) {
+			return v
+		}
+	}
+	for _, v := range slices.Backward(f.visits) {
+		if v.read.decided && v.read.Owns(b) {
 			return v
 		}
 	}
@@ -103,20 +106,22 @@ func addressed(p packet, id []byte) bool {
 	return bytes.Equal(p.dcid, id)
 }
 
-// visit begins a new one. It takes the place of one that said no name and was not
-// answered: a version that the server refuses, say.
+// visit begins a new one. It takes the place of one in a version that is not read:
+// the client tries another, for the server refused that. Beyond the bound, the
+// oldest is recorded as it stands.
 func (f *flow) visit() *visit {
 	now := time.Now()
 	v := &visit{observed: begin(f.path, now), born: now}
 	if n := len(f.visits); n > 0 {
-		if old := f.visits[n-1]; old.observed.SNI == "" && old.read.quic && old.answer < Closed && !old.recorded {
+		if old := f.visits[n-1]; old.read.quic && !readable(old.read.version) && old.answer < Closed && !old.recorded {
 			v.observed.Begun, v.observed.ID, v.up, v.down = old.observed.Begun, old.observed.ID, old.up, old.down
 			f.visits[n-1] = v
 			return v
 		}
 	}
 	if len(f.visits) == maxVisits {
-		return nil
+		f.conclusive(f.visits[0])
+		f.visits = f.visits[1:]
 	}
 	f.visits = append(f.visits, v)
 	return v
@@ -166,11 +171,12 @@ func (f *flow) ask(v *visit) {
 	v.allowed, v.judged = f.relay.config.Judge(&v.observed), true
 }
 
-// merge folds a hello into the visit that asked for the same name before, if that
-// has come to nothing yet: it is the same hello after a Retry, or once more.
+// merge folds a hello into the visit with the same name whose server wanted it
+// once more: after a Retry, or in another version.
 func (f *flow) merge(v *visit) *visit {
 	for _, old := range f.visits {
-		if old == v || !old.allowed || old.done || old.recorded || old.observed.SNI == "" || old.observed.SNI != v.observed.SNI || !v.read.decided {
+		again := old.answer == Retry || old.answer == Negotiation
+		if old == v || !again || !old.allowed || old.recorded || !v.read.decided || old.observed.SNI != v.observed.SNI {
 			continue
 		}
 		old.read, old.observed.ALPN = v.read, v.observed.ALPN
@@ -267,7 +273,7 @@ func (f *flow) received(b []byte, err error) {
 }
 
 func (f *flow) fromServer(b []byte) {
-	f.last = time.Now()
+	f.last, f.errno = time.Now(), nil
 	if v := f.addressee(b); v != nil {
 		v.received(b, f.last)
 	}

@@ -45,6 +45,9 @@ func (r *Initials) Feed(datagram []byte) (decided bool) {
 		r.refuse(hello.Hello{Protocol: hello.TLS, Reason: hello.Malformed})
 	default:
 		r.quic = true
+		if len(r.keys) == 0 && first.typ != typeShort {
+			r.note(first)
+		}
 		r.readInitials(datagram)
 	}
 	return r.decided

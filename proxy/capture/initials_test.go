@@ -5,91 +5,12 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/proxy/hello"
 )
-
-// clientHello is the handshake message that crypto/tls sends over QUIC.
-func clientHello(t testing.TB, name string, protos ...string) []byte {
-	t.Helper()
-	c := tls.QUICClient(&tls.QUICConfig{TLSConfig: &tls.Config{ServerName: name, NextProtos: protos, MinVersion: tls.VersionTLS13}})
-	c.SetTransportParameters([]byte{1, 1, 0})
-	require.NoError(t, c.Start(t.Context()))
-	defer c.Close()
-	for {
-		switch e := c.NextEvent(); e.Kind {
-		case tls.QUICWriteData:
-			return bytes.Clone(e.Data)
-		case tls.QUICNoEvent:
-			require.Fail(t, "crypto/tls said nothing")
-		}
-	}
-}
-
-// shot is one Initial packet to be made.
-type shot struct {
-	version uint32
-	keyID   []byte // the connection ID that its keys come from; dcid when nil
-	dcid    []byte
-	scid    []byte
-	token   []byte
-	frames  []byte
-}
-
-// initial makes a client's Initial.
-func initial(s shot) []byte { return initialBy(s, func(k *keys) *sealer { return k.client }) }
-
-// serverInitial makes a server's.
-func serverInitial(s shot) []byte { return initialBy(s, func(k *keys) *sealer { return k.server() }) }
-
-func initialBy(s shot, side func(*keys) *sealer) []byte {
-	if s.version == 0 {
-		s.version = version1
-	}
-	if s.keyID == nil {
-		s.keyID = s.dcid
-	}
-	first := byte(0xc0)
-	if s.version == version2 {
-		first = 0xd0
-	}
-	for len(s.frames) < 4 {
-		s.frames = append(s.frames, framePadding)
-	}
-	h := header(nil, first, s.version, s.dcid, s.scid)
-	h = append(appendVarint(h, uint64(len(s.token))), s.token...)
-	h = appendVarint(h, uint64(1+len(s.frames)+tagSize))
-	return side(newKeys(s.version, s.keyID)).seal(append(h, 0), 1, s.frames)
-}
-
-// crypto is a CRYPTO frame with the part of a message.
-func crypto(message []byte, from, to int) []byte {
-	b := appendVarint([]byte{frameCrypto}, uint64(from))
-	b = appendVarint(b, uint64(to-from))
-	return append(b, message[from:to]...)
-}
-
-func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-
-var (
-	idA = []byte("\x83\x94\xc8\xf0\x3e\x51\x57\x08")
-	idB = []byte("another connection")[:12]
-)
-
-// feed gives datagrams to a reader and demands that it leaves them as they were.
-func feed(t testing.TB, datagrams ...[]byte) (r *Initials, decided bool) {
-	r = new(Initials)
-	for _, d := range datagrams {
-		before := bytes.Clone(d)
-		decided = r.Feed(d)
-		require.Equal(t, before, d, "the datagram was changed")
-	}
-	return r, decided
-}
 
 // TestVectors: the packets of RFC 9001 appendix A.2 and A.3, RFC 9369 appendix A.2
 // and A.3 are read, and made again octet by octet.
@@ -329,27 +250,6 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// zeroRTT and handshake are packets that cannot be opened.
-func zeroRTT(dcid []byte) []byte   { return sealedLong(0xd0, dcid) }
-func handshake(dcid []byte) []byte { return sealedLong(0xe0, dcid) }
-
-func sealedLong(first byte, dcid []byte) []byte {
-	body := []byte("0123456789 0123456789 0123456789 0123456789")
-	return append(appendVarint(header(nil, first, version1, dcid, idB), uint64(len(body))), body...)
-}
-
-func flip(b []byte) []byte {
-	b[len(b)-1] ^= 1
-	return b
-}
-
-func prefixOf(version uint32) string {
-	if version == version2 {
-		return "quicv2 "
-	}
-	return "quic "
-}
-
 func BenchmarkInitials(b *testing.B) {
 	m := clientHello(b, "a.example", "h3")
 	half := len(m) / 2
@@ -373,40 +273,5 @@ func BenchmarkInitials(b *testing.B) {
 		for b.Loop() {
 			r.Owns(later)
 		}
-	})
-}
-
-// FuzzInitials: hostile datagrams neither panic nor are changed, and what is held
-// stays within bounds. The script cuts the input into datagrams, and says whether
-// one is sealed as frames first, so that the frames are fuzzed too.
-func FuzzInitials(f *testing.F) {
-	m := clientHello(f, "a.example", "h3")
-	f.Add(initial(shot{dcid: idA, frames: crypto(m, 0, len(m))}), []byte{})
-	f.Add(join(crypto(m, 40, len(m)), crypto(m, 0, 90)), []byte{0xff, 0xfe, 0xfe, 0xfe})
-	f.Add(join(crypto(m, 40, 80), []byte{frameAckECN, 4, 0, 2, 0, 0, 0, 0, 0, 1, 1, 1}), []byte{31, 0x85, 2, 0xff})
-	f.Add([]byte("\xc3Q046P\x76\xd8\x63\xb7\x54\xf7\xab\x32\x00\x00\x00\x01012345678901\xa0\x01\x00\x20CHLO\x01\x00\x00\x00SNI\x00\x03\x00\x00\x00abc"), []byte{})
-	f.Add(header(nil, 0x80, 0, idB, idA), []byte{3})
-	f.Fuzz(func(t *testing.T, data, cuts []byte) {
-		r, k := new(Initials), newKeys(version1, idA)
-		for _, c := range append(cuts, 0xfe) {
-			n := min(int(c&0x7f)*10, len(data))
-			d := bytes.Clone(data[:n])
-			if c&0x80 != 0 && n >= 4 {
-				h := appendVarint(append(header(nil, 0xc0, version1, idA, idB), 0), uint64(1+n+tagSize))
-				d = k.client.seal(append(h, 0), 1, d)
-			}
-			before := slices.Clone(d)
-			r.Owns(d)
-			r.Answer(d)
-			r.Feed(d)
-			r.Refusal()
-			require.Equal(t, before, d)
-			data = data[n:]
-		}
-		r.End(hello.TimedOut)
-		require.LessOrEqual(t, len(r.stream.buf), maxHello)
-		require.LessOrEqual(t, len(r.stream.have), maxSpans+1)
-		require.LessOrEqual(t, len(r.keys), maxKeys)
-		require.Equal(t, r.Hello().Reason == hello.None, r.Hello().ServerName != "")
 	})
 }

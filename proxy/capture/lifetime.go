@@ -90,12 +90,8 @@ func (f *flow) end(why string) {
 	f.ended = true
 	f.timer.Stop()
 	for _, v := range f.visits {
-		if !v.judged {
-			v.read.End(hello.TimedOut)
-			f.ask(v)
-		}
 		v.why = why
-		f.record(v)
+		f.conclusive(v)
 	}
 	f.mu.Unlock()
 	// Close waits for receive, which may wait for the lock.
@@ -105,4 +101,13 @@ func (f *flow) end(why string) {
 		}
 	}
 	f.relay.forget(f)
+}
+
+// conclusive records a visit as it stands; one without a verdict gets one first.
+func (f *flow) conclusive(v *visit) {
+	if !v.judged {
+		v.read.End(hello.TimedOut)
+		f.ask(v)
+	}
+	f.record(v)
 }

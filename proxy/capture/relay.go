@@ -17,9 +17,10 @@ type Config struct {
 	// Judge decides on a server name that a flow asks for: true lets it pass, and
 	// for false Judge sets the Verdict and perhaps Detail. The observation has
 	// Client, Address, Port, Protocol, SNI, SNIState, ALPN; Judge fills what
-	// only the caller knows: ID, Name, NameFrom, Matches, WouldDeny. Where the
-	// name comes only after Limits.Hold, Judge is called twice for the same
-	// observation. Calls come from many goroutines, and hold up their own flow.
+	// only the caller knows: ID where it is empty, Name, NameFrom, Matches,
+	// WouldDeny. Where the name comes only after Limits.Hold, Judge is called
+	// twice for the same observation. Calls come from many goroutines; they must
+	// not wait, for the flows of a socket wait with them.
 	Judge func(*policy.Observation) bool
 	// Sink takes the observations: one for each name of a flow, when the flow ends
 	// or the name is refused; before that, open ones as contract section 4 says.
@@ -115,8 +116,13 @@ func dialUDP(client, to netip.AddrPort, keep bool) (*net.UDPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.UDPConn), nil
+	u := c.(*net.UDPConn)
+	u.SetReadBuffer(readBuffer) // as much as the system allows
+	return u, nil
 }
+
+// readBuffer holds what a server sends while others are served.
+const readBuffer = 1 << 20
 
 // Serve carries what p takes, until Shutdown; then it returns nil. It closes p.
 // Datagrams that were sent to p itself are dropped and counted (Strayed).

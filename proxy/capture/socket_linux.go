@@ -133,7 +133,9 @@ func ListenPacket(ctx context.Context, addr string) (*PacketConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on UDP %q for TPROXY: %w", addr, cause(err))
 	}
-	return &PacketConn{conn: c.(*net.UDPConn), addr: addrPort(c.LocalAddr())}, nil
+	u := c.(*net.UDPConn)
+	u.SetReadBuffer(4 * readBuffer) // as much as the system allows
+	return &PacketConn{conn: u, addr: addrPort(u.LocalAddr())}, nil
 }
 
 // tellDestination has every datagram come with its original destination. A socket
