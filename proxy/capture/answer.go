@@ -16,7 +16,7 @@ const (
 	Negotiation                   // Version Negotiation: none of ours (RFC 9000 section 6)
 	Retry                         // a Retry: the client is to show its address
 	Closed                        // an Initial with CONNECTION_CLOSE
-	Greeted                       // an Initial with the server's handshake
+	Greeted                       // an Initial with the server's handshake; in a version that is not read, any long header
 )
 
 // String returns the word used in records.
@@ -34,6 +34,9 @@ type Answer struct {
 // Answer judges a datagram that came from the server, before the server is known
 // to have answered; later ones need no judging.
 func (r *Initials) Answer(datagram []byte) Answer {
+	if google(r.version, 0, 99) {
+		return googleAnswer(datagram)
+	}
 	p, rest, ok := parsePacket(datagram)
 	if !ok || p.typ == typeShort || !bytes.Equal(p.dcid, r.scid) {
 		return Answer{Kind: Junk}
@@ -45,12 +48,21 @@ func (r *Initials) Answer(datagram []byte) Answer {
 		case typeRetry:
 			return Answer{Kind: Retry}
 		case typeUnknown:
-			return Answer{Kind: Junk}
+			return r.unread(p)
 		case typeInitial:
 			return r.greeting(p)
 		}
 	}
 	return Answer{} // Handshake or 1-RTT packets that came before their Initial
+}
+
+// unread judges a packet in a version that is not read: where the client speaks that
+// version too, its header is all there is to go by.
+func (r *Initials) unread(p packet) Answer {
+	if p.version != r.version {
+		return Answer{Kind: Junk}
+	}
+	return Answer{Kind: Greeted, ConnID: p.scid}
 }
 
 // negotiation refuses a Version Negotiation that clients must ignore, for it

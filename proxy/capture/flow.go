@@ -33,7 +33,7 @@ type flow struct {
 	up     *net.UDPConn // nil until something may pass
 	back   *net.UDPConn // to the client, from the server's address; nil until something is to be said
 	errno  error        // an ICMP message, where nothing answered
-	visits []*visit     // oldest first; the last may still be reading
+	visits []*visit     // oldest first; the later ones may still be reading
 }
 
 // fromClient takes a datagram; false when the flow has ended.

@@ -93,3 +93,19 @@ func googleHello(m []byte) hello.Hello {
 	}
 	return hello.Hello{Protocol: hello.TLS, Reason: hello.NoName}
 }
+
+// googleAnswer judges a server's datagram of gQUIC by its header: it is a version
+// list, a reset, or says yes.
+func googleAnswer(b []byte) Answer {
+	const version, reset = 0x01, 0x02
+	p, _, ok := parsePacket(b)
+	switch {
+	case !ok:
+		return Answer{Kind: Junk}
+	case p.typ == typeNegotiation, p.typ == typeShort && b[0]&version != 0:
+		return Answer{Kind: Negotiation}
+	case p.typ == typeShort && b[0]&reset != 0:
+		return Answer{Kind: Closed, Code: connectionRefused}
+	}
+	return Answer{Kind: Greeted}
+}

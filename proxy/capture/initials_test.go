@@ -225,6 +225,21 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// TestAnswerUnread: of versions that are not read, the server's header tells.
+func TestAnswerUnread(t *testing.T) {
+	strange := header(nil, 0xc0, 0x5a5a5a5a, idA, idB)
+	r, _ := feed(t, strange)
+	require.Equal(t, Answer{Kind: Greeted, ConnID: idA}, r.Answer(header(nil, 0xc0, 0x5a5a5a5a, idB, idA)))
+	require.Equal(t, Junk, r.Answer(header(nil, 0xc0, 0x6a6a6a6a, idB, idA)).Kind)
+	require.Equal(t, Junk, r.Answer(header(nil, 0xc0, 0x5a5a5a5a, idA, idB)).Kind)
+
+	g, _ := feed(t, []byte("\xc3Q046P\x76\xd8\x63\xb7\x54\xf7\xab\x32\x00\x00\x00\x01012345678901"))
+	require.True(t, g.QUIC())
+	require.Equal(t, Negotiation, g.Answer(header(nil, 0x80, 0, nil, idA)).Kind)
+	require.Equal(t, Closed, g.Answer([]byte("\x0aPRST")).Kind)
+	require.Equal(t, Greeted, g.Answer([]byte("\x40 and so on")).Kind)
+}
+
 // TestRefusal: the refusal is a CONNECTION_CLOSE that opens under the client's
 // keys, or a negotiation that leaves nothing; a real client's reading of both is
 // tested in test/quic.

@@ -37,16 +37,15 @@ type Limits struct {
 	Answer time.Duration // a server silent for longer counts as silent
 	Open   time.Duration // a flow that is answered and lives longer gets an open record
 	Idle   time.Duration // a flow without a datagram either way ends
-	Flows  int           // at once, in all
-	Client int           // at once, of one client address
+	Flows  int           // at once, in all; each has two descriptors
+	Client int           // at once, of one client address; as many as in all when 0
 }
 
 // DefaultLimits are for observe mode. To enforce names, Hold should outlast a
 // client's first repetition (1 s, RFC 9002 section 6.2.2).
 func DefaultLimits() Limits {
 	return Limits{
-		Hold: 100 * time.Millisecond, Answer: 5 * time.Second, Open: 10 * time.Second, Idle: 2 * time.Minute,
-		Flows: 4096, Client: 1024,
+		Hold: 100 * time.Millisecond, Answer: 5 * time.Second, Open: 10 * time.Second, Idle: 2 * time.Minute, Flows: 4096,
 	}
 }
 
@@ -62,7 +61,7 @@ func (l Limits) or(d Limits) Limits {
 		l.Flows = d.Flows
 	}
 	if l.Client == 0 {
-		l.Client = min(l.Flows, d.Client)
+		l.Client = l.Flows
 	}
 	return l
 }

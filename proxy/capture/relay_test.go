@@ -366,7 +366,7 @@ func TestRelayOther(t *testing.T) {
 // TestRelayLimits: one flow too many is turned away, and told.
 func TestRelayLimits(t *testing.T) {
 	l := patient()
-	l.Client = 1
+	l.Client = 1 // of many
 	s := newStage(t, l)
 	first := helloTo(t, "a.example", idA)
 	s.ask(first)

@@ -143,7 +143,7 @@ func (v *visit) received(b []byte, now time.Time) {
 	if v.answered.IsZero() {
 		v.answered = now
 	}
-	if !v.read.QUIC() || google(v.read.version, 0, 99) {
+	if !v.read.QUIC() {
 		v.done = true
 		return
 	}
@@ -189,7 +189,7 @@ func (f *flow) observe(v *visit, o policy.Observation) {
 	if v.read.QUIC() && v.read.Version() != 0 {
 		o.Detail["quic_version"] = versionName(v.read.Version())
 	}
-	if v.answer == Greeted {
+	if v.answer == Greeted && readable(v.read.Version()) {
 		o.TLSVersion = "1.3" // RFC 9001 section 4.2
 	}
 	f.relay.sink(&o)
