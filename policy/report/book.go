@@ -265,6 +265,9 @@ func (b *book) look(s sight, name policy.Name) {
 		return
 	}
 	if _, bare := asked.Addr(); bare {
+		if s.Detail["sni_elsewhere"] == true {
+			b.mismatch(pair{asked.String(), short(s.SNI)}, s.seq)
+		}
 		return
 	}
 	if sni, err := policy.ParseName(s.SNI); err != nil || sni != asked {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -81,6 +82,11 @@ func (j *judgement) mismatches() {
 	})
 	for _, p := range pairs {
 		n := j.b.pairs[p]
+		if _, err := netip.ParseAddr(p.asked); err == nil {
+			j.find(SNIMismatch, n.seqs, "went to %s and said %s in the ClientHello, %s, a name that DNS gave other addresses for: who is really spoken to cannot be told from the name",
+				p.asked, p.sni, times(n.n))
+			continue
+		}
 		j.find(SNIMismatch, n.seqs, "asked for %s and said %s in the ClientHello, %s: what is really spoken to cannot be told from the name",
 			p.asked, p.sni, times(n.n))
 	}

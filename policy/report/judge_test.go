@@ -217,3 +217,14 @@ func TestFailOn(t *testing.T) {
 		require.ErrorContains(t, err, hint, word)
 	}
 }
+
+// TestServerNameElsewhere: a captured connection that says a name which DNS gave
+// other addresses is told.
+func TestServerNameElsewhere(t *testing.T) {
+	astray := func(r *policy.Record) { r.Asked, r.SNI, r.Listener = "203.0.113.9", "quay.io", "redirect" }
+	r := started().conn("quay.io", ok, astray, detail("sni_elsewhere", true)).conn("quay.io", ok, astray).stop().report(Options{Catalogs: []*policy.Catalog{small}})
+	found := only(r, SNIMismatch)
+	require.Len(t, found, 1)
+	require.Contains(t, found[0].Text, "went to 203.0.113.9 and said quay.io")
+	require.Len(t, found[0].Evidence, 1)
+}

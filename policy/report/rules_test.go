@@ -215,6 +215,11 @@ var rules = []struct {
 		tape:   started().conn("a.example.org", ok).conn("a.example.org", origin(policy.OriginProbe), ok, detail("issuer", "CN=Corp CA", "trusted", false)).stop(),
 		status: "a.example.org:partial tls_intercepted", verdict: Gaps, exit: 1},
 
+	// QUIC, from which clients turn to TCP.
+	{why: "QUIC that fails hides no TCP that works", tape: started().conn("quay.io", ok).conn("quay.io", silent1, quic).stop(), status: "quay.io:used", verdict: Clear},
+	{why: "nor a TCP that does not", tape: started().conn("quay.io", ok, quic).conn("quay.io", reset1).stop(), status: "quay.io:partial", verdict: Gaps, exit: 1},
+	{why: "alone it counts", tape: started().conn("quay.io", silent1, quic).stop(), status: "quay.io:blocked", verdict: Gaps, exit: 1},
+
 	// Unlisted destinations.
 	{why: "somebody who knocks and leaves tries no destination", tape: started().conn("quay.io", ok).conn("", left, port(0)).stop(), status: "quay.io:used", verdict: Clear},
 	{why: "a target that is no host and port is no destination", tape: started().conn("quay.io", ok).conn("0x7f.1", denied(policy.HTTPRequestError), port(0)).stop(), status: "quay.io:used guarded", verdict: Clear},
@@ -267,6 +272,12 @@ var rules = []struct {
 }
 
 // restart is a start on the same file.
+// quic makes an attempt one over UDP; silent1 is one without an answer.
+var (
+	quic    = func(r *policy.Record) { r.Protocol, r.Listener = "quic", "tproxy" }
+	silent1 = fails(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Certain)
+)
+
 // heard is a started trial with a name server, through which the canary was asked
 // for some times.
 func heard(times int) *tape {

@@ -47,7 +47,7 @@ type tally struct {
 
 	first, last         time.Time // of all
 	failFirst, failLast time.Time // of those that failed
-	denyFirst, denyLast time.Time // of those that were denied
+	denyFirst, denyLast time.Time // of those that were denied, and of QUIC flows that failed
 	up, down            int64
 	workloads           []string
 
@@ -89,21 +89,30 @@ func (t *tally) add(s sight) {
 		t.inspect(s)
 		t.traces.add(s)
 	case policy.Failed:
+		if s.Protocol == "quic" { // clients turn to TCP, and that is what counts
+			t.deny(s)
+			return
+		}
 		t.failed++
 		t.attempt(s, false)
 		t.fail(s)
 		t.traces.add(s)
 	case policy.Denied:
-		t.denied++
 		if guardDenial(s) {
 			t.guarded++
 		}
-		widen(&t.denyFirst, &t.denyLast, s.begun, s.at)
-		if t.lastDeny == nil || s.moment().after(t.lastDeny.moment) {
-			t.lastDeny = newFailure(s)
-		}
+		t.deny(s)
 	default: // abandoned, and what a later version may call otherwise: no evidence
 		t.abandoned++
+	}
+}
+
+// deny enters one that counts only where there is nothing else.
+func (t *tally) deny(s sight) {
+	t.denied++
+	widen(&t.denyFirst, &t.denyLast, s.begun, s.at)
+	if t.lastDeny == nil || s.moment().after(t.lastDeny.moment) {
+		t.lastDeny = newFailure(s)
 	}
 }
 
