@@ -45,7 +45,7 @@ func readFacts(t *testing.T) pageFacts {
 	if !demanded {
 		root = filepath.Join("..", "..", "..", "shared", "corpora")
 	}
-	text, err := os.ReadFile(filepath.Join(root, "..", "pageFacts", "catalogs.yaml"))
+	text, err := os.ReadFile(filepath.Join(root, "..", "facts", "catalogs.yaml"))
 	if err != nil && !demanded {
 		t.Skipf("no pageFacts: %v (set EGRESSAUDIT_CORPORA to the folder beside theirs)", err)
 	}
