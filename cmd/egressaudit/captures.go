@@ -46,6 +46,7 @@ type captures struct {
 	tproxy   net.Listener
 	flows    *capture.PacketConn
 	relay    *capture.Relay
+	limits   capture.Limits
 	done     chan struct{} // closed when one of them ended by itself
 	broken   error         // why; good after done
 }
@@ -57,6 +58,7 @@ func (k *captures) open(f captureFlags, config *proxy.Config) (err error) {
 	default:
 		return fmt.Errorf("--quic %q: write forward or refuse", f.quic)
 	}
+	k.limits = flowLimits(config)
 	config.KeepClient = f.keepClient
 	config.RefuseQUIC = f.quic == "refuse" || f.quic == "" && config.Enforce
 	if f.redirect != "" {
@@ -82,6 +84,23 @@ func (k *captures) open(f captureFlags, config *proxy.Config) (err error) {
 		return tproxyDoor.refused(f.tproxy, err)
 	}
 	return nil
+}
+
+// flowHold is how long the first datagrams of a flow are held where the name in
+// them decides: longer than a client waits before it sends them again (RFC 9002
+// section 6.2.2).
+const flowHold = 1500 * time.Millisecond
+
+// flowLimits are the relay's: a flow has two descriptors, a tunnel up to six.
+func flowLimits(config *proxy.Config) capture.Limits {
+	l := capture.DefaultLimits()
+	l.Answer = config.Limits.AnswerTimeout
+	l.Flows = max(min(l.Flows, config.Limits.Tunnels), 1)
+	l.Client = max(min(l.Flows, config.Limits.ClientTunnels), 1)
+	if config.Enforce {
+		l.Hold = flowHold
+	}
+	return l
 }
 
 // shut closes what nobody serves yet.
@@ -112,7 +131,7 @@ func (k *captures) serve(t *trial, keepClient bool) {
 	if k.tproxy != nil {
 		at := k.tproxy.Addr()
 		run(func() error { return t.proxy.ServeCaptured(k.tproxy, "tproxy", transparent(at)) })
-		k.relay = capture.NewRelay(capture.Config{Judge: t.proxy.JudgeFlow, Sink: t.record, KeepClient: keepClient})
+		k.relay = capture.NewRelay(capture.Config{Judge: t.proxy.JudgeFlow, Sink: t.record, KeepClient: keepClient, Limits: k.limits})
 		run(func() error { return k.relay.Serve(k.flows) })
 	}
 	if begun == 0 {
