@@ -1,18 +1,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/egressaudit/egressaudit/deploy/nftables"
 	"github.com/egressaudit/egressaudit/policy"
 )
 
-// settingsTo are the renderings of env, by format.
-var settingsTo = map[string]func(w io.Writer, proxy, noProxy string){
+// pasted are the renderings of what sends a client to the proxy, by format.
+var pasted = map[string]func(w io.Writer, proxy, noProxy string){
 	"shell": func(w io.Writer, proxy, noProxy string) {
 		for _, v := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
 			fmt.Fprintf(w, "export %s=%s\n", v, proxy)
@@ -35,53 +38,122 @@ var settingsTo = map[string]func(w io.Writer, proxy, noProxy string){
 	},
 }
 
-var envFormats = []string{"shell", "az", "containerd", "pod"}
+var envFormats = []string{"shell", "az", "containerd", "pod", "nftables"}
+
+// envFlags are the flags of env.
+type envFlags struct {
+	proxy, format         string
+	pods, services, skip  []string
+	nodes                 []string
+	redirect, tproxy, dns uint16
+	uid                   uint32
+	cgroup                string
+}
 
 func newEnv(env environ) *cobra.Command {
-	var address, format string
-	var ranges []string
+	var e envFlags
 	c := &cobra.Command{
 		Use:   "env [flags]",
-		Short: "The proxy settings to paste: shell, az, containerd, pod",
+		Short: "The settings to paste: shell, az, containerd, pod, nftables",
 		Long: `env prints the settings that send a client through 'egressaudit serve': for a
-shell, for az connectedk8s, for containerd, or for a pod. --skip adds the
-cluster's pod and service ranges to what goes around the proxy; curl and Python
-ignore ranges in NO_PROXY, Go honours them.`,
+shell, for az connectedk8s, for containerd, or for a pod. --pods, --services and
+--skip go around the proxy; curl and Python ignore ranges there, Go honours
+them.
+
+--format nftables prints the rules that send traffic to the transparent listeners
+without the clients' help: on a gateway what it forwards for --pods and --nodes;
+without these, what this host sends itself, but for --uid or --cgroup, which is
+whom egressaudit runs as. Load them with nft -f.`,
 		Example: `  eval "$(egressaudit env --proxy 10.0.0.5:3128)"
-  egressaudit env --format az --skip 10.244.0.0/16 --skip 10.96.0.0/12`,
+  egressaudit env --format az --pods 10.244.0.0/16 --services 10.96.0.0/12
+  egressaudit env --format nftables --redirect 3129 --pods 10.244.0.0/16 \
+    --nodes 10.0.0.0/24 --services 10.96.0.0/12 | nft -f -`,
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return printSettings(env.stdout, address, format, ranges)
-		},
+		RunE: func(*cobra.Command, []string) error { return e.print(env.stdout) },
 	}
 	group(c, "Flags", func(f *pflag.FlagSet) {
-		f.StringVar(&address, "proxy", proxyDoor.example, "`HOST:PORT` of the proxy, as clients reach it")
-		f.StringVar(&format, "format", "shell", "`FORMAT`: "+strings.Join(envFormats, ", "))
-		f.StringArrayVar(&ranges, "skip", nil, "`CIDR` of pods or services that go around the proxy; repeatable (default none)")
+		f.StringVar(&e.format, "format", "shell", "`FORMAT`: "+strings.Join(envFormats, ", "))
+		f.StringVar(&e.proxy, "proxy", proxyDoor.example, "`HOST:PORT` of the proxy, as clients reach it")
+		f.StringArrayVar(&e.pods, "pods", nil, "`CIDR` of pods; repeatable (default none)")
+		f.StringArrayVar(&e.services, "services", nil, "`CIDR` of services; repeatable (default none)")
+		f.StringArrayVar(&e.skip, "skip", nil, "`CIDR` of what else goes around us; repeatable (default none)")
+	})
+	group(c, "For nftables", func(f *pflag.FlagSet) {
+		f.StringArrayVar(&e.nodes, "nodes", nil, "`CIDR` of nodes whose forwarded traffic is captured, beside --pods; repeatable (default none)")
+		f.Uint16Var(&e.redirect, "redirect", 0, "`PORT` of serve --redirect, 0 for none")
+		f.Uint16Var(&e.tproxy, "tproxy", 0, "`PORT` of serve --tproxy, 0 for none")
+		f.Uint16Var(&e.dns, "dns", 0, "`PORT` of serve --dns, 0 for none")
+		f.Uint32Var(&e.uid, "uid", 0, "`NUMBER` of the user that egressaudit runs as, 0 for none; on a host")
+		f.StringVar(&e.cgroup, "cgroup", "", "`PATH` of the cgroup that egressaudit runs in, below /sys/fs/cgroup; on a host (default none)")
 	})
 	c.RegisterFlagCompletionFunc("format", fixed(envFormats...))
 	return c
 }
 
-func printSettings(w io.Writer, address, format string, ranges []string) error {
-	at, err := reachable(address)
+func (e *envFlags) print(w io.Writer) error {
+	at, err := reachable(e.proxy)
 	if err != nil {
 		return err
 	}
-	render, ok := settingsTo[format]
+	around, err := e.around()
+	if err != nil {
+		return err
+	}
+	if e.format == "nftables" {
+		return e.rules(w, around)
+	}
+	render, ok := pasted[e.format]
 	if !ok {
-		return fmt.Errorf("--format %q: write %s", format, strings.Join(envFormats, ", "))
-	}
-	skip, err := prefixes("skip", ranges)
-	if err != nil {
-		return err
+		return fmt.Errorf("--format %q: write %s", e.format, strings.Join(envFormats, ", "))
 	}
 	noProxy := childNoProxy
-	for _, p := range skip {
+	for _, p := range around {
 		noProxy += "," + p.String()
 	}
 	render(w, "http://"+at, noProxy)
 	return nil
+}
+
+// around are the ranges that go around us.
+func (e *envFlags) around() (all []netip.Prefix, err error) {
+	for _, f := range []struct {
+		flag string
+		list []string
+	}{{"pods", e.pods}, {"services", e.services}, {"skip", e.skip}} {
+		some, err := prefixes(f.flag, f.list)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// rules prints the rule set, and in comments the routes that TPROXY needs.
+func (e *envFlags) rules(w io.Writer, around []netip.Prefix) error {
+	clients, err := prefixes("nodes", e.nodes)
+	if err != nil {
+		return err
+	}
+	pods, err := prefixes("pods", e.pods)
+	if err != nil {
+		return err
+	}
+	p := nftables.Params{
+		Clients: append(clients, pods...), Skip: append(around, clients...), Redirect: e.redirect, TProxy: e.tproxy, DNS: e.dns, UID: e.uid, Cgroup: e.cgroup,
+	}
+	var rules, routes strings.Builder
+	if err := errors.Join(nftables.Render(&rules, p), nftables.Routes(&routes, p)); err != nil {
+		return fmt.Errorf("--format nftables: %w", err)
+	}
+	if routes.Len() > 0 {
+		fmt.Fprintln(w, "# TPROXY needs routes; run first:")
+		for line := range strings.Lines(routes.String()) {
+			fmt.Fprint(w, "#   ", line)
+		}
+	}
+	_, err = io.WriteString(w, rules.String())
+	return err
 }
 
 // reachable is the address of a proxy in its normal form.
