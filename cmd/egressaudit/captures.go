@@ -2,17 +2,21 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/egressaudit/egressaudit/deploy/nftables"
 	"github.com/egressaudit/egressaudit/proxy"
 	"github.com/egressaudit/egressaudit/proxy/capture"
 )
@@ -47,8 +51,9 @@ type captures struct {
 	flows    *capture.PacketConn
 	relay    *capture.Relay
 	limits   capture.Limits
-	done     chan struct{} // closed when one of them ended by itself
-	broken   error         // why; good after done
+	before   map[string]int64 // the firewall's counters at the start
+	done     chan struct{}    // closed when one of them ended by itself
+	broken   error            // why; good after done
 }
 
 // open binds what f names.
@@ -118,6 +123,9 @@ func (k *captures) shut() {
 
 // serve begins to take connections and flows.
 func (k *captures) serve(t *trial, keepClient bool) {
+	if k.listens() {
+		k.before = unseenPackets()
+	}
 	k.done = make(chan struct{})
 	ended := make(chan error, 3)
 	begun := 0
@@ -208,4 +216,46 @@ func (t *trial) singCaptured(d captureDoor) error {
 	}
 	_, _ = bufio.NewReader(c).ReadByte() // its end
 	return t.heard(d.kind)
+}
+
+// counterTime is how long the firewall's counters are waited for.
+const counterTime = 5 * time.Second
+
+// unseenPackets are the packets that no rule of ours sent to us, by kind; nil where
+// the rules are not loaded here, or not ours to read.
+func unseenPackets() map[string]int64 {
+	ctx, cancel := context.WithTimeout(context.Background(), counterTime)
+	defer cancel()
+	text, err := exec.CommandContext(ctx, "nft", "-j", "list", "counters", "table", "inet", nftables.Table).Output()
+	if err != nil {
+		return nil
+	}
+	counters, err := nftables.Counters(bytes.NewReader(text))
+	if err != nil {
+		return nil
+	}
+	out := map[string]int64{}
+	for _, c := range counters {
+		if kind, ok := strings.CutPrefix(c.Name, "unseen_"); ok {
+			out[kind] = int64(c.Packets)
+		}
+	}
+	return out
+}
+
+// listens says whether anything is captured.
+func (k *captures) listens() bool { return k.redirect != nil || k.tproxy != nil }
+
+// unseen counts what went by since the start, for the ledger.
+func (k *captures) unseen() map[string]any {
+	if !k.listens() {
+		return nil
+	}
+	out := map[string]any{}
+	for kind, n := range unseenPackets() {
+		if n > k.before[kind] {
+			out[kind] = n - k.before[kind]
+		}
+	}
+	return out
 }

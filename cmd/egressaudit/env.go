@@ -60,10 +60,10 @@ shell, for az connectedk8s, for containerd, or for a pod. --pods, --services and
 --skip go around the proxy; curl and Python ignore ranges there, Go honours
 them.
 
---format nftables prints the rules that send traffic to the transparent listeners
-without the clients' help: on a gateway what it forwards for --pods and --nodes;
-without these, what this host sends itself, but for --uid or --cgroup, which is
-whom egressaudit runs as. Load them with nft -f.`,
+--format nftables prints the rules that send traffic to the transparent
+listeners without the clients' help: on a gateway what it forwards for --pods
+and --nodes; without these, what this host sends itself, but for --uid or
+--cgroup, which is whom egressaudit runs as. Load them with nft -f.`,
 		Example: `  eval "$(egressaudit env --proxy 10.0.0.5:3128)"
   egressaudit env --format az --pods 10.244.0.0/16 --services 10.96.0.0/12
   egressaudit env --format nftables --redirect 3129 --pods 10.244.0.0/16 \

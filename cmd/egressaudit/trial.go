@@ -291,7 +291,7 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	canary := t.sing()
 	names := t.stop(drain)
 	stop := t.session
-	stop.ChildStatus = childStatus
+	stop.ChildStatus, stop.Unseen = childStatus, t.captures.unseen()
 	return errors.Join(t.broken, names, canary, t.ledger.Stop(&stop))
 }
 
