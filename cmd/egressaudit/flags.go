@@ -201,7 +201,7 @@ type path struct {
 func (p *path) register(c *cobra.Command, parent, vantage string) {
 	group(c, "The way out", func(f *pflag.FlagSet) {
 		f.StringVar(&p.parent, "parent", parent, "the corporate proxy to go through: `URL`, env (HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the caller) or none")
-		f.StringVar(&p.resolver, "resolver", "", "DNS servers to ask: `ADDR[:PORT][,...]` (default the system's)")
+		f.StringVar(&p.resolver, "resolver", "", "DNS servers to ask: `ADDR[:PORT][,...]`, also as tcp://ADDR or tls://ADDR#NAME (default the system's)")
 		f.StringVar(&p.mode, "mode", "observe", "`MODE`: observe lets everything pass but the guarded addresses; enforce passes only what a catalog lists")
 		f.StringArrayVar(&p.allow, "allow-address", nil, "`CIDR` that is neither guarded nor taken for a sinkhole; repeatable (default none)")
 		f.StringVar(&p.probe, "probe-certificates", string(proxy.ProbeSuspect), "a handshake of our own to see who signed a certificate: `WHEN` is never, suspect (the client refused it, or the endpoint must not be inspected) or always")
