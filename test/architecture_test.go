@@ -33,6 +33,7 @@ var may = map[string][]string{
 	"test/lab/netns":     {},
 	"test/demo":          {"*"},
 	"test/e2e":           {"*"},
+	"test/suite":         {},
 	"test/dns":           {"policy", "policy/ledger"},
 	"test/matrix":        {"*"},
 	"test/bench":         {},

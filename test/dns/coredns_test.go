@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // podCatalog lists what the pod needs. All of it resolves to one site.
@@ -133,7 +135,7 @@ func TestPodBehindCoreDNS(t *testing.T) {
 // noGap makes the report: everything required is used, nothing else was tried.
 func noGap(t *testing.T, f *forwarder, catalog string) {
 	t.Helper()
-	out, err := exec.Command(program(t), "report", "--catalog", catalog, "--format", "json", f.ledger).Output()
+	out, err := exec.Command(suite.Program(t), "report", "--catalog", catalog, "--format", "json", f.ledger).Output()
 	var r struct {
 		Verdict   string
 		Endpoints []struct{ Host, Status string }

@@ -16,15 +16,11 @@
 package dns
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // patience is how long anything may take that ought to be quick.
@@ -41,9 +37,7 @@ var debian = []string{"/usr/sbin/knotd", "/usr/sbin/unbound", "/usr/bin/dig", "/
 func TestMain(m *testing.M) {
 	status := m.Run()
 	shared.end()
-	if built.dir != "" {
-		os.RemoveAll(built.dir)
-	}
+	suite.Clean()
 	os.Exit(status)
 }
 
@@ -51,53 +45,5 @@ func TestMain(m *testing.M) {
 // all programs are installed.
 func need(t *testing.T, more ...string) {
 	t.Helper()
-	mode := os.Getenv("EGRESSAUDIT_E2E")
-	if mode == "" {
-		t.Skip("EGRESSAUDIT_E2E is not set: run test/dns/run.sh (make dns), or set it to try or must")
-	}
-	var lacks []string
-	if os.Geteuid() != 0 {
-		lacks = append(lacks, "root")
-	}
-	for _, p := range append(more, debian...) {
-		if _, err := os.Stat(p); err != nil {
-			lacks = append(lacks, p)
-		}
-	}
-	if len(lacks) == 0 {
-		return
-	}
-	why := "needs " + strings.Join(lacks, ", ")
-	if mode == "must" {
-		t.Fatalf("%s, and EGRESSAUDIT_E2E=must (test/dns/run.sh, as root, installs programs)", why)
-	}
-	fmt.Fprintf(os.Stderr, "SKIPPED %s: %s\n", t.Name(), why)
-	t.Skip(why)
-}
-
-// built is the program under test, built once.
-var built struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-// program is the path of the program under test: EGRESSAUDIT_E2E_PROGRAM, or
-// one built from this checkout.
-func program(t *testing.T) string {
-	t.Helper()
-	if p := os.Getenv("EGRESSAUDIT_E2E_PROGRAM"); p != "" {
-		return p
-	}
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "egressaudit-dns-"); built.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-o", built.dir+"/egressaudit", "../../cmd/egressaudit").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
-	require.NoError(t, built.err)
-	return built.dir + "/egressaudit"
+	suite.Need(t, append(more, debian...)...)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/ledger"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // forwarder is egressaudit serve with --dns.
@@ -33,7 +34,7 @@ func serve(t *testing.T, resolver string, flags ...string) *forwarder {
 	t.Helper()
 	host := address()
 	f := &forwarder{at: host + ":53", ledger: filepath.Join(t.TempDir(), "ledger.jsonl")}
-	args := append([]string{program(t), "serve", "--proxy", host + ":3128", "--dns", f.at, "--resolver", resolver, "--ledger", f.ledger}, flags...)
+	args := append([]string{suite.Program(t), "serve", "--proxy", host + ":3128", "--dns", f.at, "--resolver", resolver, "--ledger", f.ledger}, flags...)
 	var err error
 	f.daemon, err = spawn(args...)
 	require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // TestForged has somebody guess: answers with another ID, another question, and
@@ -243,7 +244,7 @@ func TestCache(t *testing.T) {
 func TestOwnListener(t *testing.T) {
 	need(t)
 	host := address()
-	d, err := spawn(program(t), "serve", "--proxy", host+":3128", "--dns", host+":53", "--resolver", host, "--ledger", filepath.Join(t.TempDir(), "l"))
+	d, err := spawn(suite.Program(t), "serve", "--proxy", host+":3128", "--dns", host+":53", "--resolver", host, "--ledger", filepath.Join(t.TempDir(), "l"))
 	require.NoError(t, err)
 	t.Cleanup(func() { d.stop(syscall.SIGKILL) })
 	select {

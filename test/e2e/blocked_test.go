@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // block is how a name is blocked, and what the report must make of it.
@@ -121,7 +122,7 @@ func TestBlocked(t *testing.T) {
 		{tls12(curl, 60, "--tls-max", "1.2"), inspected}, {tls12(wget, 5, "--ciphers=NORMAL:-VERS-TLS1.3"), inspectedUnsaid},
 	} {
 		t.Run(row.visitor.name+"/"+row.block.requirement, func(t *testing.T) {
-			need(t, row.needs...)
+			suite.Need(t, row.needs...)
 			t.Parallel()
 			row.visitor.meet(t, row.block)
 		})
@@ -171,7 +172,7 @@ func (v visitor) meet(t *testing.T, b block) {
 // TestInspected has clients accept the certificate of a device that opens TLS:
 // that works, and is told; where the endpoint must not be inspected it is a gap.
 func TestInspected(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	for _, row := range []struct {
 		name, requirement string
 		flags             []string
@@ -207,7 +208,7 @@ func TestInspected(t *testing.T) {
 // TestBlockedPlain is the same for absolute-form requests, where the answer is
 // ours to write.
 func TestBlockedPlain(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	w := newWorld(t)
 	x, status := w.run(t, nil, nil, "curl", "-sS", "-i", "http://refused.egress.test/")
 	require.Equal(t, 1, status, "curl is content with a 502, so the gap decides: %s", x.said())
@@ -223,7 +224,7 @@ func TestBlockedPlain(t *testing.T) {
 
 // TestEnforce has curl ask for what no catalog lists.
 func TestEnforce(t *testing.T) {
-	need(t, "curl", "openssl")
+	suite.Need(t, "curl", "openssl")
 	enforce := []string{"--mode", "enforce"}
 	for _, row := range []struct {
 		name   string

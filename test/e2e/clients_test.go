@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // flow is what a client's connections, or plain requests, must look like in the
@@ -55,7 +56,7 @@ type client struct {
 }
 
 func (c client) run(t *testing.T) {
-	need(t, c.needs...)
+	suite.Need(t, c.needs...)
 	t.Parallel()
 	w := newWorld(t)
 	if c.prepare != nil {
@@ -297,7 +298,7 @@ func sClient(more ...string) func(*world) []string {
 // TestManyAtOnce has thirty clients at a time, each with an answer of its own
 // length: no record is lost, doubled or mixed up with another's.
 func TestManyAtOnce(t *testing.T) {
-	need(t, "curl", "xargs", "seq")
+	suite.Need(t, "curl", "xargs", "seq")
 	const clients = 150
 	w := newWorld(t)
 	x, status := w.run(t, nil, nil, "sh", "-c",

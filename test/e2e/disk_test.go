@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // tinyDisk makes a file system of so many KiB. It has no place in the tree of
@@ -48,7 +49,7 @@ func fill(t *testing.T, dir string, spare int64) {
 // TestDiskFull lets the ledger's disk fill up during a trial in which all that
 // is required works. It must not be cleared, for nobody can know what was lost.
 func TestDiskFull(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
 	disk := w.tinyDisk(t, "512")
@@ -60,7 +61,7 @@ func TestDiskFull(t *testing.T) {
 	require.EqualValues(t, "cannot-tell", r.Verdict)
 	require.Contains(t, strings.Join(r.BlindSpots, "\n"), "no space left on device")
 
-	p := w.command(t, nil, program(t), "report", "--catalog", w.catalog, ledger).start()
+	p := w.command(t, nil, suite.Program(t), "report", "--catalog", w.catalog, ledger).start()
 	require.Equal(t, 3, p.wait(), "judged later, by somebody who was not there: %s", p.stdout.String())
 	require.NotContains(t, p.stdout.String(), "CLEAR")
 }
@@ -68,7 +69,7 @@ func TestDiskFull(t *testing.T) {
 // TestDiskFullForAWhile frees the disk before the trial ends: what waited is
 // written, and nothing is missing.
 func TestDiskFullForAWhile(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
 	disk := w.tinyDisk(t, "512")
@@ -88,7 +89,7 @@ func TestDiskFullForAWhile(t *testing.T) {
 
 // TestDiskFullAtTheStart has not a byte to spare for the ledger.
 func TestDiskFullAtTheStart(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
 	disk := w.tinyDisk(t, "64")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // fetchThenWait fetches a page, says "fetched", and stays.
@@ -24,7 +25,7 @@ func fetchThenWait(w *world) []string {
 // TestKilled takes the program away in the middle of a trial: what was recorded
 // can be read, and is never an all-clear.
 func TestKilled(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
 	x := w.prepare(t, nil, nil, fetchThenWait(w)...)
@@ -47,7 +48,7 @@ func TestKilled(t *testing.T) {
 	require.False(t, exists(x.report), "nobody was left to write a report")
 
 	again := filepath.Join(w.dir, "again.json")
-	p := w.command(t, nil, program(t), "report", "--catalog", w.catalog, "--format", "json", "-o", again, x.ledger).start()
+	p := w.command(t, nil, suite.Program(t), "report", "--catalog", w.catalog, "--format", "json", "-o", again, x.ledger).start()
 	status := p.wait()
 	r := readReport(t, again)
 	require.EqualValues(t, "clear", r.Verdict, "no stop record is a blind spot: the trial may still be running; %v", r.BlindSpots)
@@ -55,14 +56,14 @@ func TestKilled(t *testing.T) {
 	require.EqualValues(t, "used", endpoint(t, r, "web").Status, "what was seen is not forgotten")
 	require.Contains(t, strings.Join(r.BlindSpots, "\n"), "stop", "it says that the trial has no end")
 
-	p = w.command(t, nil, program(t), "report", "--catalog", w.catalog, x.ledger).start()
+	p = w.command(t, nil, suite.Program(t), "report", "--catalog", w.catalog, x.ledger).start()
 	require.Equal(t, 0, p.wait())
 	require.Contains(t, p.stdout.String(), "CLEAR SO FAR", "and the verdict line says so")
 }
 
 // TestInterrupted ends the command with SIGINT: the report is still made.
 func TestInterrupted(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	for name, interrupt := range map[string]func(x *trial){
 		"program alone":  func(x *trial) { x.signal(syscall.SIGINT) },
 		"process group":  func(x *trial) { require.NoError(x.t, syscall.Kill(-x.cmd.Process.Pid, syscall.SIGINT)) },
@@ -90,7 +91,7 @@ func TestInterrupted(t *testing.T) {
 // TestCtrlC presses the key on a real terminal, which sends SIGINT to the
 // program and its command alike.
 func TestCtrlC(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
 	keyboard, tty := openTerminal(t)
@@ -123,7 +124,7 @@ func (x *trial) interrupted(t *testing.T, status int) {
 // TestLeftBehind ends the command while something that it started still has a
 // tunnel: that is cut soon, and recorded.
 func TestLeftBehind(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
 	x, status := w.run(t, nil, nil, "sh", "-c", `curl -sSN --cacert "$0" -o got https://web.egress.test/held & until [ -s got ]; do sleep 0.02; done; exit 0`, w.ca)
@@ -153,10 +154,10 @@ func openTerminal(t *testing.T) (keyboard, tty *os.File) {
 // TestStreams has the command keep its own standard streams, with the text
 // report behind it on stderr.
 func TestStreams(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	t.Parallel()
 	w := newWorld(t)
-	args := append([]string{program(t), "run"}, w.flags(filepath.Join(w.dir, "trial.jsonl"))...)
+	args := append([]string{suite.Program(t), "run"}, w.flags(filepath.Join(w.dir, "trial.jsonl"))...)
 	p := w.command(t, nil, append(args, "--", "sh", "-c", `read word; curl -sS --cacert "$0" https://web.egress.test/; echo "read $word"; echo complains >&2`, w.ca)...)
 	in := p.input()
 	p.start()
@@ -174,7 +175,7 @@ func TestStreams(t *testing.T) {
 
 // TestStatus holds which status comes through: the command's own wins, but for 0.
 func TestStatus(t *testing.T) {
-	need(t, "curl", "env")
+	suite.Need(t, "curl", "env")
 	fetch := `curl -sS -o /dev/null --cacert "$0" https://web.egress.test/; `
 	for _, row := range []struct {
 		name    string

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // tinyproxy starts Debian's tinyproxy as the corporate proxy. It resolves by a
@@ -48,7 +49,7 @@ func (w *world) tinyproxy(t *testing.T) (address string) {
 // TestParent goes through a real corporate proxy, which the caller's environment
 // names.
 func TestParent(t *testing.T) {
-	need(t, "curl", "tinyproxy", "unshare")
+	suite.Need(t, "curl", "tinyproxy", "unshare")
 	for _, row := range []struct {
 		name, user, requirement, url string
 		status                       int // curl's

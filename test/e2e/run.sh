@@ -1,70 +1,10 @@
 #!/bin/sh
 # run.sh [GO TEST FLAGS]: installs the Debian packages that the end-to-end tests
 # need, those that are missing only, and runs the tests. It may be run again.
-#
-#   EGRESSAUDIT_E2E=must (default)  what cannot run is a failure
-#   EGRESSAUDIT_E2E=try             what cannot run is skipped, and named
-#   EGRESSAUDIT_E2E_PROGRAM=FILE    test this program instead of building one
+# ../suite/suite.sh tells what can be set.
 set -eu
 cd "$(dirname "$0")"
-export EGRESSAUDIT_E2E="${EGRESSAUDIT_E2E:-must}"
+suite=e2e
 packages="curl wget git openssl python3 python3-requests python3-pip skopeo docker-registry strace tinyproxy util-linux"
-
-# lacking prints the packages that are not installed.
-lacking() {
-	for p in $packages; do
-		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || printf '%s ' "$p"
-	done
-}
-
-# apt_install makes one attempt, with fresh lists where the old ones do not do.
-apt_install() {
-	for attempt in old new; do
-		[ $attempt = old ] || apt-get -o DPkg::Lock::Timeout=300 update -q || true
-		# shellcheck disable=SC2086 # a list of words
-		DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends $1 && return
-	done
-	return 1
-}
-
-# Until the end no package may start its service.
-policy=/usr/sbin/policy-rc.d ours='' dir=''
-trap '[ -z "$ours" ] || rm -f $policy; [ -z "$dir" ] || rm -rf "$dir"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-problem=
-if [ "$(id -u)" != 0 ]; then
-	problem="this is not root: the tests open the ports 443 and 80, mount a small disk, and install packages"
-elif ! command -v apt-get >/dev/null; then
-	problem="there is no apt-get: the tests are written for Debian 12"
-else
-	lack=$(lacking)
-	if [ -n "$lack" ]; then
-		echo "e2e: installing $lack"
-		if [ ! -e $policy ]; then
-			ours=1
-			printf '#!/bin/sh\nexit 101\n' >$policy
-			chmod 755 $policy
-		fi
-		apt_install "$lack" >&2 || echo "e2e: apt-get failed"
-		lack=$(lacking)
-	fi
-	[ -z "$lack" ] || problem="these packages are missing: $lack"
-fi
-if [ -n "$problem" ]; then
-	echo "e2e: $problem"
-	[ "$EGRESSAUDIT_E2E" = try ] || exit 1
-	echo "e2e: what needs that is skipped, for EGRESSAUDIT_E2E=try"
-fi
-
-# What a test leaves behind when it is cut short goes with this folder.
-dir=$(mktemp -d "${TMPDIR:-/tmp}/egressaudit-e2e.XXXXXX")
-begun=$(date +%s)
-{
-	status=0
-	TMPDIR=$dir go test -count=1 -timeout 10m -v "$@" . 2>&1 || status=$?
-	echo $status >"$dir/status"
-} | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)' || true
-echo "e2e: $(($(date +%s) - begun)) s"
-exit "$(cat "$dir/status")"
+root="the tests open the ports 443 and 80, mount a small disk"
+. ../suite/suite.sh

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // daemon is egressaudit serve on a free port of 127.0.0.1.
@@ -34,7 +35,7 @@ var listening = regexp.MustCompile(`listening .*proxy=(127\.0\.0\.1:\d+)`)
 func (w *world) serveProxy(t *testing.T, wrap []string, flags ...string) *daemon {
 	t.Helper()
 	d := &daemon{ledger: filepath.Join(w.dir, "serve.jsonl")}
-	args := append(append([]string{}, wrap...), program(t), "serve", "--proxy", "127.0.0.1:0")
+	args := append(append([]string{}, wrap...), suite.Program(t), "serve", "--proxy", "127.0.0.1:0")
 	d.process = w.command(t, nil, append(append(args, w.flags(d.ledger)...), flags...)...)
 	d.start()
 	d.says(&d.stderr, "listening")
@@ -52,7 +53,7 @@ func (d *daemon) client(t *testing.T, w *world, args ...string) *process {
 
 // TestDrain stops serve while a download runs.
 func TestDrain(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	for _, row := range []struct {
 		name, drain string
 		release     bool // lets the download finish
@@ -105,13 +106,13 @@ func TestDrain(t *testing.T) {
 
 // TestOccupiedPort has somebody else on the port: one clear line, and no ledger.
 func TestOccupiedPort(t *testing.T) {
-	need(t)
+	suite.Need(t)
 	w := newWorld(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	ledger := filepath.Join(w.dir, "never.jsonl")
-	p := w.command(t, nil, append([]string{program(t), "serve", "--proxy", l.Addr().String()}, w.flags(ledger)...)...).start()
+	p := w.command(t, nil, append([]string{suite.Program(t), "serve", "--proxy", l.Addr().String()}, w.flags(ledger)...)...).start()
 	require.Equal(t, 2, p.wait())
 	said := strings.TrimSuffix(p.stderr.String(), "\n")
 	require.Contains(t, said, l.Addr().String())
@@ -152,7 +153,7 @@ func (e *eager) Read(b []byte) (int, error) {
 // TestHelloBehindConnect has a client that does not wait for the answer to its
 // CONNECT: its ClientHello is in the same segment, and must not be lost.
 func TestHelloBehindConnect(t *testing.T) {
-	need(t)
+	suite.Need(t)
 	w := newWorld(t)
 	d := w.serveProxy(t, nil)
 	raw, err := net.Dial("tcp", d.address)

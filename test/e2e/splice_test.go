@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // bulk is how much the download carries.
@@ -26,7 +28,7 @@ var returned = regexp.MustCompile(`(?:^|\s)(?:<\.\.\. )?(splice|sendfile|read|wr
 // TestSplice counts the bytes that each system call of the program moved while
 // a client moved a big file through a tunnel.
 func TestSplice(t *testing.T) {
-	need(t, "curl", "strace")
+	suite.Need(t, "curl", "strace")
 	down := fmt.Sprintf("/bytes/%d", bulk)
 	for _, row := range []struct {
 		name string
@@ -86,7 +88,7 @@ func movedBytes(t *testing.T, trace string) map[string]int64 {
 // TestIdleTunnels opens tunnels that carried bulk and now rest: each costs two
 // sockets, and none holds a pipe. What pipes there are belong to a small stock.
 func TestIdleTunnels(t *testing.T) {
-	need(t, "curl")
+	suite.Need(t, "curl")
 	const tunnels, stock = 60, 16
 	w := newWorld(t)
 	d := w.serveProxy(t, nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/policy/report"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // trial is one egressaudit run around one command.
@@ -31,7 +32,7 @@ func (w *world) flags(ledger string) []string {
 func (w *world) prepare(t *testing.T, env, flags []string, command ...string) *trial {
 	t.Helper()
 	x := &trial{ledger: filepath.Join(w.dir, "trial.jsonl"), report: filepath.Join(w.dir, "report.json")}
-	args := append([]string{program(t), "run"}, w.flags(x.ledger)...)
+	args := append([]string{suite.Program(t), "run"}, w.flags(x.ledger)...)
 	args = append(args, "--format", "json", "-o", x.report)
 	args = append(append(append(args, flags...), "--"), command...)
 	x.process = w.command(t, env, args...)
