@@ -44,9 +44,10 @@ type alias struct {
 
 // places are the addresses that a name was answered with.
 type places struct {
-	addrs []netip.Addr
-	more  bool // than are kept
-	until time.Time
+	addrs  []netip.Addr
+	more   bool // than are kept
+	linked bool // by a private link
+	until  time.Time
 }
 
 // maxPlaces is how many addresses are kept of one name.
@@ -64,9 +65,10 @@ func NewMemory(max int) *Memory {
 }
 
 // Learn remembers that name was answered with addrs at a time, for as long as
-// ttl says, a minute at least and a day at most. Names are lower case without
-// the final dot, as in an Observation.
-func (m *Memory) Learn(name string, addrs []netip.Addr, ttl time.Duration, now time.Time) {
+// ttl says, a minute at least and a day at most; linked says that the answer went
+// through a private link. Names are lower case without the final dot, as in an
+// Observation.
+func (m *Memory) Learn(name string, addrs []netip.Addr, linked bool, ttl time.Duration, now time.Time) {
 	until := now.Add(min(max(ttl, rememberAtLeast), rememberAtMost))
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,11 +78,12 @@ func (m *Memory) Learn(name string, addrs []netip.Addr, ttl time.Duration, now t
 	for len(m.known) > m.max {
 		m.forget(m.latest.Back())
 	}
-	m.place(name, addrs, until, now)
+	p := m.place(name, addrs, until, now)
+	p.linked = p.linked || linked
 }
 
 // place remembers the addresses of a name, beside those that still count.
-func (m *Memory) place(name string, addrs []netip.Addr, until, now time.Time) {
+func (m *Memory) place(name string, addrs []netip.Addr, until, now time.Time) *places {
 	p := m.places[name]
 	if p == nil || !now.Before(p.until) {
 		for other := range m.places { // any one, where there are too many
@@ -104,6 +107,7 @@ func (m *Memory) place(name string, addrs []netip.Addr, until, now time.Time) {
 	if until.After(p.until) {
 		p.until = until
 	}
+	return p
 }
 
 // Elsewhere says that name was lately answered with other addresses than addr,
@@ -113,6 +117,14 @@ func (m *Memory) Elsewhere(name string, addr netip.Addr, now time.Time) bool {
 	defer m.mu.Unlock()
 	p := m.places[name]
 	return p != nil && now.Before(p.until) && !p.more && !slices.Contains(p.addrs, addr.Unmap())
+}
+
+// Unlinked says that name was lately answered with addr, and by no private link.
+func (m *Memory) Unlinked(name string, addr netip.Addr, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.places[name]
+	return p != nil && now.Before(p.until) && !p.linked && slices.Contains(p.addrs, addr.Unmap())
 }
 
 // Names are the names that addr was the answer to, and still is at now, the

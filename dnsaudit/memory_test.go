@@ -17,16 +17,16 @@ func TestMemory(t *testing.T) {
 	a, mapped, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	m := NewMemory(0)
 	require.Nil(t, m.Names(a, begin))
-	m.Learn("x.example", []netip.Addr{a, b}, 5*time.Minute, begin)
-	m.Learn("y.example", []netip.Addr{mapped}, time.Second, begin)
+	m.Learn("x.example", []netip.Addr{a, b}, false, 5*time.Minute, begin)
+	m.Learn("y.example", []netip.Addr{mapped}, false, time.Second, begin)
 	require.Equal(t, []string{"y.example", "x.example"}, m.Names(a, begin), "the latest first")
 	require.Equal(t, []string{"x.example"}, m.Names(b, begin))
 	require.Equal(t, []string{"y.example", "x.example"}, m.Names(mapped, at(time.Minute-1)), "a minute at least")
 	require.Equal(t, []string{"x.example"}, m.Names(a, at(time.Minute)))
-	m.Learn("x.example", []netip.Addr{a}, time.Second, at(time.Minute))
+	m.Learn("x.example", []netip.Addr{a}, false, time.Second, at(time.Minute))
 	require.Equal(t, []string{"x.example"}, m.Names(a, at(5*time.Minute-1)), "a shorter TTL takes nothing away")
 	require.Nil(t, m.Names(a, at(5*time.Minute)))
-	m.Learn("z.example", []netip.Addr{a}, 1<<31*time.Second, begin)
+	m.Learn("z.example", []netip.Addr{a}, false, 1<<31*time.Second, begin)
 	require.Equal(t, []string{"z.example"}, m.Names(a, at(24*time.Hour-1)))
 	require.Nil(t, m.Names(a, at(24*time.Hour)), "a day at most")
 }
@@ -35,15 +35,15 @@ func TestMemoryIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	m := NewMemory(2)
 	addr := func(i int) []netip.Addr { return []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})} }
-	m.Learn("one", addr(1), time.Hour, now)
-	m.Learn("two", addr(2), time.Hour, now)
-	m.Learn("one", addr(1), time.Hour, now)
-	m.Learn("three", addr(3), time.Hour, now)
+	m.Learn("one", addr(1), false, time.Hour, now)
+	m.Learn("two", addr(2), false, time.Hour, now)
+	m.Learn("one", addr(1), false, time.Hour, now)
+	m.Learn("three", addr(3), false, time.Hour, now)
 	require.Equal(t, []string{"one"}, m.Names(addr(1)[0], now))
 	require.Nil(t, m.Names(addr(2)[0], now), "learned least recently")
 	require.Len(t, m.known, 2)
 	for i := range 100 {
-		m.Learn(fmt.Sprint("n", i), addr(3), time.Hour, now)
+		m.Learn(fmt.Sprint("n", i), addr(3), false, time.Hour, now)
 	}
 	names := m.Names(addr(3)[0], now)
 	require.Len(t, names, sharedBy)
@@ -68,7 +68,7 @@ func TestMemoryWorlds(t *testing.T) {
 			ttl := time.Duration(random.IntN(1000)) * time.Second
 			f.until = now.Add(max(ttl, time.Minute))
 			all = append(all, f)
-			m.Learn(f.name, []netip.Addr{f.addr}, ttl, now)
+			m.Learn(f.name, []netip.Addr{f.addr}, false, ttl, now)
 			asked := netip.AddrFrom4([4]byte{1, 1, 1, byte(random.IntN(3))})
 			want := map[string]bool{}
 			for _, f := range all {
@@ -93,7 +93,7 @@ func TestMemoryAtOnce(t *testing.T) {
 		wg.Go(func() {
 			for j := range 500 {
 				a := netip.AddrFrom4([4]byte{1, 1, byte(i), byte(j)})
-				m.Learn("x", []netip.Addr{a}, 0, now)
+				m.Learn("x", []netip.Addr{a}, false, 0, now)
 				m.Names(a, now.Add(time.Hour))
 			}
 		})
@@ -145,22 +145,37 @@ func TestElsewhere(t *testing.T) {
 	m, now := NewMemory(3), time.Now()
 	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	require.False(t, m.Elsewhere("a.example", one, now), "nobody asked")
-	m.Learn("a.example", []netip.Addr{one}, time.Minute, now)
+	m.Learn("a.example", []netip.Addr{one}, false, time.Minute, now)
 	require.False(t, m.Elsewhere("a.example", one, now))
 	require.False(t, m.Elsewhere("a.example", netip.MustParseAddr("::ffff:192.0.2.1"), now))
 	require.True(t, m.Elsewhere("a.example", two, now))
 	require.False(t, m.Elsewhere("a.example", two, now.Add(time.Hour)), "forgotten")
-	m.Learn("a.example", []netip.Addr{two}, time.Minute, now)
+	m.Learn("a.example", []netip.Addr{two}, false, time.Minute, now)
 	require.False(t, m.Elsewhere("a.example", two, now))
 	require.False(t, m.Elsewhere("a.example", one, now), "both count")
 	many := []netip.Addr{}
 	for i := range maxPlaces + 1 {
 		many = append(many, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
 	}
-	m.Learn("b.example", many, time.Minute, now)
+	m.Learn("b.example", many, false, time.Minute, now)
 	require.False(t, m.Elsewhere("b.example", one, now), "nobody knows them all")
 	for i := range 100 {
-		m.Learn(fmt.Sprintf("%d.example", i), []netip.Addr{one}, time.Minute, now)
+		m.Learn(fmt.Sprintf("%d.example", i), []netip.Addr{one}, false, time.Minute, now)
 	}
 	require.LessOrEqual(t, len(m.places), 3)
+}
+
+// TestUnlinked: an answer through a private link is told from one without.
+func TestUnlinked(t *testing.T) {
+	m, now := NewMemory(0), time.Now()
+	one, two := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	require.False(t, m.Unlinked("a.example", one, now), "nobody asked")
+	m.Learn("a.example", []netip.Addr{one}, false, time.Minute, now)
+	m.Learn("b.example", []netip.Addr{two}, true, time.Minute, now)
+	require.True(t, m.Unlinked("a.example", netip.MustParseAddr("::ffff:10.0.0.1"), now))
+	require.False(t, m.Unlinked("a.example", two, now), "another's address")
+	require.False(t, m.Unlinked("b.example", two, now))
+	require.False(t, m.Unlinked("a.example", one, now.Add(time.Hour)), "forgotten")
+	m.Learn("a.example", []netip.Addr{one}, true, time.Minute, now)
+	require.False(t, m.Unlinked("a.example", one, now), "one link is enough not to accuse")
 }

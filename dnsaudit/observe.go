@@ -169,7 +169,7 @@ func (f *Forwarder) readAddresses(o *policy.Observation, q *query, addrs []netip
 		return
 	}
 	if f.config.Memory != nil {
-		f.config.Memory.Learn(q.name, addrs, leastTTL(records), q.begun)
+		f.config.Memory.Learn(q.name, addrs, policy.PrivateLink(o.CNAMEs), leastTTL(records), q.begun)
 	}
 }
 

@@ -358,3 +358,10 @@ func requireNormal(t *testing.T, n Name) {
 		require.Empty(t, strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-_"))
 	}
 }
+
+func TestPrivateLink(t *testing.T) {
+	require.True(t, PrivateLink([]string{"x.blob.core.windows.net", "x.privatelink.blob.core.windows.net"}))
+	require.True(t, PrivateLink([]string{"privatelink.example.com"}))
+	require.False(t, PrivateLink([]string{"x.notprivatelink.example.com", "privatelinks.example.com"}))
+	require.False(t, PrivateLink(nil))
+}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -179,4 +180,15 @@ type Resolution struct {
 	Upstream string       // the server that answered, "hosts" for the hosts file
 	Timeout  bool         // no server answered in time
 	Detail   string       // what else is known of a failure (errno of the last try)
+}
+
+// PrivateLink says whether a chain of aliases goes through a private-link zone,
+// so that a private address is what the owner of the name wanted.
+func PrivateLink(cnames []string) bool {
+	for _, c := range cnames {
+		if strings.Contains("."+c, ".privatelink.") {
+			return true
+		}
+	}
+	return false
 }

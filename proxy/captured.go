@@ -132,7 +132,7 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 	t.route = p.open(o, to)
 	t.opened()
 	if t.route.conn == nil {
-		t.learn(pending)
+		t.unreached(pending)
 		return nil, false
 	}
 	return pending, true
@@ -154,6 +154,24 @@ func (t *tunnel) stray(err error) {
 		return
 	}
 	fail(o, denied(policy.DestinationProhibited), detail{"why": err.Error()})
+}
+
+// unreached names a destination to which there is no way, and judges again what
+// that says of its name.
+func (t *tunnel) unreached(pending []byte) {
+	t.learn(pending)
+	if t.route.suspect && t.o.Outcome == policy.Failed {
+		t.p.blameResolver(&t.o)
+	}
+}
+
+// sunk says whether a captured connection goes to a private address that DNS gave
+// for a listed public name without a private link: to a sinkhole, if nothing
+// answers there.
+func (t *tunnel) sunk(o *policy.Observation) bool {
+	addr, bare := t.name.Addr()
+	return bare && o.Listener != "connect" && len(o.Matches) > 0 && t.p.guard.judge(o.Address) == private &&
+		t.p.memory.Unlinked(o.Name, addr, time.Now())
 }
 
 // learn takes the name from the client's first bytes, where no way is open for

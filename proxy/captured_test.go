@@ -142,6 +142,55 @@ func TestCapturedFailure(t *testing.T) {
 	require.Equal(t, []any{"127.0.0.1", policy.FromAddress, "none"}, []any{o.Name, o.NameFrom, o.Protocol})
 }
 
+// TestCapturedSinkhole: what goes wrong at a private address that DNS gave for a
+// listed name is the resolver's, whether the destination was reached or not; where
+// DNS said nothing of the kind, or nothing went wrong, it is not.
+func TestCapturedSinkhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer, goes string
+		says         []byte
+		sunk         bool
+	}{
+		"private":         {"10.1.2.3", "10.1.2.3", clientHello(host), true},
+		"unique local":    {"fd00::1", "fd00::1", clientHello(host), true},
+		"public":          {"192.0.2.1", "192.0.2.1", clientHello(host), false},
+		"another address": {"10.1.2.3", "10.1.2.4", clientHello(host), false},
+		"unlisted":        {"10.1.2.3", "10.1.2.3", clientHello("www.example.org"), false},
+	} {
+		captured := func() *tunnel {
+			x := &tunnel{
+				p:    New(Config{Index: listing(443, "*.example.com"), Memory: known{c.answer: {host, "www.example.org"}}}),
+				name: policy.MustName(c.goes),
+			}
+			x.o = policy.Observation{Listener: "redirect", Port: 443, Address: netip.AddrPortFrom(netip.MustParseAddr(c.goes), 443)}
+			return x
+		}
+		t.Run(name+", reached", func(t *testing.T) {
+			x := captured()
+			x.saw(clientSide, c.says, time.Now())
+			x.over(serverSide, closeRST)
+			x.describe(&x.o)
+			x.conclude(&x.o)
+			require.Equal(t, c.sunk, x.o.Error == policy.DNSSinkhole, "%+v", x.o)
+			require.Equal(t, policy.Failed, x.o.Outcome)
+		})
+		t.Run(name+", not reached", func(t *testing.T) {
+			x := captured()
+			x.o.Verdict = failed(policy.StageConnect, policy.ConnectionTimeout, policy.ByNetwork, policy.Certain)
+			conn, err := net.Dial("tcp", listen(t).Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			x.client = conn.(*net.TCPConn)
+			x.unreached(c.says)
+			require.Equal(t, c.sunk, x.o.Error == policy.DNSSinkhole, "%+v", x.o)
+			if c.sunk {
+				require.Equal(t, []any{policy.StageResolve, policy.ByResolver, policy.Likely, "connection_timeout"},
+					[]any{x.o.Stage, x.o.By, x.o.Confidence, x.o.Detail["then"]})
+			}
+		})
+	}
+}
+
 // TestCapturedAstray: a server name that DNS gave other addresses is told.
 func TestCapturedAstray(t *testing.T) {
 	for name, astray := range map[string]bool{"here.example.com": false, "there.example.com": true, "never.example.com": false} {

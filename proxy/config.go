@@ -63,6 +63,8 @@ type Memory interface {
 	Names(a netip.Addr, now time.Time) []string
 	// Elsewhere says that name has other addresses than a, and not that one.
 	Elsewhere(name string, a netip.Addr, now time.Time) bool
+	// Unlinked says that name has the address a, and by no private link.
+	Unlinked(name string, a netip.Addr, now time.Time) bool
 }
 
 // oblivion is the Memory of nothing.
@@ -70,6 +72,7 @@ type oblivion struct{}
 
 func (oblivion) Names(netip.Addr, time.Time) []string         { return nil }
 func (oblivion) Elsewhere(string, netip.Addr, time.Time) bool { return false }
+func (oblivion) Unlinked(string, netip.Addr, time.Time) bool  { return false }
 
 // ProbeMode says when the proxy makes a TLS handshake of its own.
 type ProbeMode string

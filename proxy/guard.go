@@ -3,7 +3,6 @@ package proxy
 import (
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 
 	"github.com/egressaudit/egressaudit/policy"
@@ -143,14 +142,3 @@ func (g *guard) dials(r reach, listed bool) bool {
 // localName says whether a name means this host wherever it is resolved (RFC
 // 6761 section 6.3), so that a parent must not be asked for it either.
 func localName(n policy.Name) bool { return n.Within("localhost") }
-
-// privateLink says whether a chain of aliases goes through a private-link zone,
-// so that a private address is what the owner wanted.
-func privateLink(cnames []string) bool {
-	for _, c := range cnames {
-		if strings.Contains("."+c, ".privatelink.") {
-			return true
-		}
-	}
-	return false
-}

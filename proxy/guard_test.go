@@ -184,10 +184,3 @@ func TestClientWithZone(t *testing.T) {
 	p := New(Config{Index: listing(443), Clients: prefixes("fe80::/10")})
 	require.True(t, p.admits(netip.MustParseAddrPort("[fe80::1%eth0]:1")))
 }
-
-func TestPrivateLink(t *testing.T) {
-	require.True(t, privateLink([]string{"x.blob.core.windows.net", "x.privatelink.blob.core.windows.net"}))
-	require.True(t, privateLink([]string{"privatelink.example.com"}))
-	require.False(t, privateLink([]string{"x.notprivatelink.example.com", "privatelinks.example.com"}))
-	require.False(t, privateLink(nil))
-}

@@ -44,6 +44,7 @@ func (t *tunnel) describe(o *policy.Observation) {
 		note(o, detail{"hello_bytes": t.helloSize})
 	}
 	t.rename(o, h)
+	t.route.suspect = t.route.suspect || t.parsed && t.sunk(o)
 	if t.astray {
 		note(o, detail{"sni_elsewhere": true}) // DNS gave that name other addresses
 	}

@@ -91,7 +91,7 @@ func (p *Proxy) openDirect(o *policy.Observation, name policy.Name, port uint16,
 		}
 		return fail(o, denied(policy.DestinationProhibited), d)
 	}
-	linked := privateLink(res.CNAMEs)
+	linked := policy.PrivateLink(res.CNAMEs)
 	r := p.dialAny(o, policy.StageConnect, to, dialing{guarded: true})
 	r.suspect = allPrivate && listed && !linked
 	if allPrivate && linked {

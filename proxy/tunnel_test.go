@@ -368,6 +368,10 @@ func (k known) Elsewhere(name string, a netip.Addr, _ time.Time) bool {
 	return false
 }
 
+func (k known) Unlinked(name string, a netip.Addr, _ time.Time) bool {
+	return slices.Contains(k[a.String()], name)
+}
+
 // TestList: what is listed can be replaced while connections run.
 func TestList(t *testing.T) {
 	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
