@@ -165,12 +165,15 @@ func (t *tunnel) unreached(pending []byte) {
 	}
 }
 
+// captured says that the client knows of no proxy.
+func (t *tunnel) captured() bool { return t.o.Listener == "redirect" || t.o.Listener == "tproxy" }
+
 // sunk says whether a captured connection goes to a private address that DNS gave
 // for a listed public name without a private link: to a sinkhole, if nothing
 // answers there.
 func (t *tunnel) sunk(o *policy.Observation) bool {
 	addr, bare := t.name.Addr()
-	return bare && o.Listener != "connect" && len(o.Matches) > 0 && t.p.guard.judge(o.Address) == private &&
+	return bare && t.captured() && len(o.Matches) > 0 && t.p.guard.judge(o.Address) == private &&
 		t.p.memory.Unlinked(o.Name, addr, time.Now())
 }
 
@@ -197,7 +200,7 @@ func (t *tunnel) know(h hello.Hello, b []byte) {
 func (t *tunnel) strays(h hello.Hello) bool {
 	addr, bare := t.name.Addr()
 	n, err := policy.ParseName(h.ServerName)
-	return bare && err == nil && t.o.Listener != "connect" && t.p.memory.Elsewhere(n.String(), addr, time.Now())
+	return bare && err == nil && t.captured() && t.p.memory.Elsewhere(n.String(), addr, time.Now())
 }
 
 // named holds a client's first bytes until they are judged: whether a catalog has

@@ -43,6 +43,7 @@ type probeTarget struct {
 	name policy.Name // dialled
 	port uint16
 	sni  string
+	open bool // a captured client went there: private addresses are no secret to it
 }
 
 // probe is what one handshake showed.
@@ -99,7 +100,7 @@ func (b *prober) shake(t probeTarget, into *probe) {
 	o.SNIState = policy.SNIPresent
 	listed := b.p.name(&o, t.name, policy.FromAsked)
 	defer b.p.record(&o)
-	r := b.p.open(&o, aim{name: t.name, port: t.port, listed: listed})
+	r := b.p.open(&o, aim{name: t.name, port: t.port, listed: listed || t.open})
 	if r.conn == nil {
 		return
 	}
@@ -241,7 +242,7 @@ func (t *tunnel) certificate() *probe {
 	if !t.p.prober.wants(t) {
 		return nil
 	}
-	return t.p.prober.look(probeTarget{t.name, t.o.Port, t.wanted()})
+	return t.p.prober.look(probeTarget{t.name, t.o.Port, t.wanted(), t.captured()})
 }
 
 // wanted is the name that the certificate must be for.
