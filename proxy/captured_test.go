@@ -119,6 +119,43 @@ func TestCapturedServerFirst(t *testing.T) {
 	require.Equal(t, policy.OK, r.one().Outcome)
 }
 
+// TestCapturedBody: plain HTTP that ends short of what it announced did not work,
+// and a page of a device is still one.
+func TestCapturedBody(t *testing.T) {
+	for name, c := range map[string]struct {
+		asks, answers string
+		error         policy.Error
+	}{
+		"whole":       {"GET", "200 OK\r\nContent-Length: 4\r\n\r\nwhat", ""},
+		"short":       {"GET", "200 OK\r\nContent-Length: 5\r\n\r\nwhat", policy.ConnectionTerminated},
+		"two":         {"GET", "200 OK\r\nContent-Length: 4\r\n\r\nwhatHTTP/1.1 404 Not Found\r\n\r\n", ""},
+		"to HEAD":     {"HEAD", "200 OK\r\nContent-Length: 5\r\n\r\n", ""},
+		"to the end":  {"GET", "200 OK\r\n\r\nwhat", ""},
+		"half a page": {"GET", "511 Sign In\r\nContent-Length: 5\r\n\r\nwhat", policy.HTTPBlockPage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			port := site(t, func(s *net.TCPConn) {
+				s.Read(make([]byte, 4096))
+				io.WriteString(s, "HTTP/1.1 "+c.answers)
+				s.Close()
+			})
+			conn := r.redirected(port)()
+			fmt.Fprintf(conn, "%s / HTTP/1.1\r\nHost: plain.example.com\r\n\r\n", c.asks)
+			got, err := io.ReadAll(conn)
+			require.NoError(t, err)
+			require.Equal(t, "HTTP/1.1 "+c.answers, string(got))
+			conn.Close()
+			o := r.one()
+			require.Equal(t, c.error, o.Error, "%+v", o)
+			if c.error == policy.ConnectionTerminated {
+				require.Equal(t, []any{policy.Failed, policy.StageData, policy.ByNetwork, policy.Certain, "fin"},
+					[]any{o.Outcome, o.Stage, o.By, o.Confidence, o.Detail["close"]})
+			}
+		})
+	}
+}
+
 // TestCapturedFailure: a destination that cannot be reached is named by the
 // client's first bytes all the same, and the client is reset.
 func TestCapturedFailure(t *testing.T) {

@@ -204,8 +204,7 @@ func (t *tunnel) undecided() bool {
 	case t.isTLS():
 		return !t.shake.Decided()
 	case t.isHTTP():
-		r := t.reply.Reply()
-		return r.Protocol == hello.Undecided || r.Status >= 300 && !t.replied
+		return !t.replied
 	}
 	return false
 }
