@@ -60,7 +60,7 @@ func (b *built) cables() (err error) {
 	link := b.net.Link
 	if err := errors.Join(
 		b.wall.Router(),
-		link(b.client, "10.9.1.2/24", b.proxy, "10.9.1.1/24"),
+		link(b.client, "10.9.1.2/24 fd09:1::2/64", b.proxy, b.gateway()+" fd09:1::1/64"),
 		link(b.proxy, "10.9.2.2/24 fd09:2::2/64", b.wall, "10.9.2.1/24 fd09:2::1/64"),
 		link(b.wall, "10.9.3.1/24 fd09:3::1/64", b.dmz, dmzAddrs+" fd09:3::2/64"),
 		link(b.wall, "192.0.2.1/24 fd09:4::1/64", b.inet, "192.0.2.53/24 fd09:4::2/64"),
@@ -68,8 +68,13 @@ func (b *built) cables() (err error) {
 		return err
 	}
 	dialer := b.proxy
-	if b.way != "direct" {
+	if b.way == "squid" || b.way == "tinyproxy" {
 		dialer = b.dmz
+	}
+	if b.captured() {
+		if err := b.capture(); err != nil {
+			return err
+		}
 	}
 	return errors.Join(
 		b.proxy.Route("default", "10.9.2.1"), b.proxy.Route("default", "fd09:2::1"),
@@ -108,6 +113,11 @@ func (b *built) files() error {
 			return err
 		}
 		pair = append(pair, text...)
+	}
+	for _, side := range append([]string{""}, b.sides...) {
+		if err := b.write("resolv.conf-"+side, "nameserver "+b.nameServer(side)+"\noptions timeout:6 attempts:1\n"); err != nil {
+			return err
+		}
 	}
 	return errors.Join(b.write("denied", denied.String()+"unused.example.org\n"), b.write("denied.filter", filter.String()),
 		b.write("users", "alice:"+string(password)), b.write("inspection.pem", string(pair)))
@@ -186,8 +196,38 @@ func tail(text []byte) []byte {
 	return bytes.Join(lines[max(0, len(lines)-6):], []byte("\n"))
 }
 
-// listener is where the egressaudit of a parent listens; "" is that of the world's
-// way without one.
-func (w *world) listener(name string) string {
-	return fmt.Sprintf("10.9.1.1:%d", 3128+1+slices.Index(w.sides, name))
+// number tells the egressaudits of a world apart: 0 is that of its way, whose
+// name is "".
+func (w *world) number(side string) int { return 1 + slices.Index(w.sides, side) }
+
+// listener is where the egressaudit of a side listens as a proxy.
+func (w *world) listener(side string) string {
+	return fmt.Sprintf("10.9.1.1:%d", 3128+w.number(side))
+}
+
+// capturePort is where it takes captured traffic.
+func (w *world) capturePort(side string) int { return 4128 + w.number(side) }
+
+// nameServer is where it answers DNS: resolv.conf knows no ports.
+func (w *world) nameServer(side string) string { return fmt.Sprintf("10.9.1.%d", 10+w.number(side)) }
+
+// gateway are the addresses of the proxy's namespace on the clients' side.
+func (w *world) gateway() string {
+	addrs := "10.9.1.1/24"
+	for _, side := range append([]string{""}, w.sides...) {
+		addrs += " " + w.nameServer(side) + "/24"
+	}
+	return addrs
+}
+
+// capture makes the proxy's namespace the clients' only way out, and has their
+// traffic taken there. It forwards nothing.
+func (b *built) capture() error {
+	const local = "rule add fwmark 1 lookup 100\nroute add local default dev lo table 100\n"
+	return errors.Join(
+		b.client.Route("default", "10.9.1.1"), b.client.Route("default", "fd09:1::1"),
+		b.proxy.Nft(b.captureRules()),
+		b.proxy.Batch(local), b.proxy.Run("ip", "-6", "rule", "add", "fwmark", "1", "lookup", "100"),
+		b.proxy.Run("ip", "-6", "route", "add", "local", "default", "dev", "lo", "table", "100"),
+	)
 }

@@ -24,16 +24,23 @@ const (
 	impatience = 2500 * time.Millisecond
 )
 
-// program is the client's program of a cell, behind the proxy.
+// program is the client's program of a cell: behind the proxy, or with no idea
+// of one.
 func (b *built) program(c *cell, self string) *exec.Cmd {
 	proxy, wait := b.listener(c.through), patience
+	if c.direct {
+		proxy = ""
+	}
 	if c.wait > 0 {
 		wait = c.wait
 	}
 	limit := fmt.Sprint(wait.Seconds())
 	switch c.client {
 	case "curl":
-		args := []string{"-q", "-sS", "-o", "/dev/null", "--max-time", limit, "--noproxy", "", "-x", "http://" + proxy, "--cacert", b.path("ca.pem")}
+		args := []string{"-q", "-sS", "-o", "/dev/null", "--max-time", limit, "--cacert", b.path("ca.pem")}
+		if proxy != "" {
+			args = append(args, "--noproxy", "", "-x", "http://"+proxy)
+		}
 		if !c.get {
 			args = append(args, "--tlsv"+c.tls, "--tls-max", c.tls)
 		}
@@ -50,7 +57,10 @@ func (b *built) program(c *cell, self string) *exec.Cmd {
 	case "python":
 		return exec.Command("/usr/bin/python3", "-I", "-c", python, proxy, b.path("ca.pem"), c.tls, fmt.Sprint(c.insecure), limit, c.url())
 	case "openssl":
-		args := []string{"s_client", "-proxy", proxy, "-connect", c.host + ":443", "-servername", c.host, "-CAfile", b.path("ca.pem"), "-ign_eof", "-quiet"}
+		args := []string{"s_client", "-connect", c.host + ":443", "-servername", c.host, "-CAfile", b.path("ca.pem"), "-ign_eof", "-quiet"}
+		if proxy != "" {
+			args = append(args, "-proxy", proxy)
+		}
 		if !c.insecure {
 			args = append(args, "-verify_return_error", "-verify_hostname", c.host)
 		}
@@ -78,7 +88,7 @@ if insecure == "true":
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 class Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args): return None
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": "http://" + proxy, "https": "http://" + proxy}),
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": "http://" + proxy, "https": "http://" + proxy} if proxy else {}),
     urllib.request.HTTPSHandler(context=context), Stay)
 try:
     opener.open(url, timeout=float(wait)).read()
@@ -89,6 +99,9 @@ except urllib.error.HTTPError as e:
 // try runs the client of a cell; what it met is the error, with what it said.
 func (b *built) try(ctx context.Context, c *cell, self string) error {
 	x := b.program(c, self)
+	if c.direct {
+		b.unaware(x, c.through)
+	}
 	var said strings.Builder
 	x.Stdout, x.Stderr = &said, &said
 	if err := b.client.Start(x); err != nil {
@@ -112,9 +125,17 @@ func (b *built) try(ctx context.Context, c *cell, self string) error {
 	return nil
 }
 
+// unaware has a program ask the name server of a side, and know of no proxy.
+func (b *built) unaware(x *exec.Cmd, side string) {
+	const own = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
+	x.Args = append([]string{"unshare", "-m", "sh", "-c", own, b.path("resolv.conf-" + side), x.Path}, x.Args[1:]...)
+	x.Path, x.Err = "/usr/bin/unshare", nil
+	x.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+}
+
 var errNotRun = errors.New("cell did not run")
 
-// fetch is the Go client: net/http through a proxy.
+// fetch is the Go client: net/http, through a proxy unless that is "".
 func fetch(proxy, ca, version, target string, insecure bool, wait time.Duration) error {
 	pem, err := os.ReadFile(ca)
 	if err != nil {
@@ -125,7 +146,10 @@ func fetch(proxy, ca, version, target string, insecure bool, wait time.Duration)
 	if v := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}[version]; v != 0 {
 		conf.MinVersion, conf.MaxVersion = v, v
 	}
-	via := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: proxy}), TLSClientConfig: conf, DialContext: (&net.Dialer{}).DialContext}
+	via := &http.Transport{TLSClientConfig: conf, DialContext: (&net.Dialer{}).DialContext}
+	if proxy != "" {
+		via.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: proxy})
+	}
 	client := http.Client{Transport: via, Timeout: wait, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Get(target)
 	if err != nil {
@@ -160,25 +184,39 @@ func listen(proxy, beside, target string, wait, holds time.Duration) error {
 	return err
 }
 
-// tunnel opens a tunnel and reads a line that comes by itself.
+// tunnel opens a tunnel, or without a proxy a connection, and reads a line that
+// comes by itself.
 func tunnel(proxy, target string, wait time.Duration) (net.Conn, string, error) {
-	c, err := net.DialTimeout("tcp", proxy, wait)
+	at := proxy
+	if proxy == "" {
+		at = target
+	}
+	c, err := net.DialTimeout("tcp", at, wait)
 	if err != nil {
 		return nil, "", err
 	}
 	c.SetDeadline(time.Now().Add(wait))
-	fmt.Fprintf(c, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
 	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
+	if proxy != "" {
+		err = connect(c, r, target)
+	}
 	line := ""
-	if err == nil && resp.StatusCode == http.StatusOK {
+	if err == nil {
 		line, err = r.ReadString('\n')
-	} else if err == nil {
-		err = errors.New(resp.Status)
 	}
 	if err != nil {
 		c.Close()
 		return nil, "", fmt.Errorf("tunnel to %q: %w", target, err)
 	}
 	return c, line, nil
+}
+
+// connect asks a proxy for a tunnel.
+func connect(c net.Conn, r *bufio.Reader, target string) error {
+	fmt.Fprintf(c, "CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
+	resp, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return err
 }

@@ -14,9 +14,9 @@ import (
 // side is one egressaudit beside that of the world's way: through another
 // parent, or with other flags.
 type side struct {
-	world   string // where it is played
-	address string // of its parent; "" is none
-	user    string // "name:password" for the parent
+	worlds  []string // where it is played
+	address string   // of its parent; "" is none
+	user    string   // "name:password" for the parent
 	flags   []string
 }
 
@@ -27,36 +27,43 @@ const (
 	inspectPort  = 3130         // of the firewall's squid
 )
 
+// Where sides are played. What is ours is, on every way that ends with us.
+var (
+	inSquid     = []string{"squid"}
+	inTinyproxy = []string{"tinyproxy"}
+	inAll       = []string{"direct4", "redirect4", "redirect6", "tproxy4", "tproxy6"}
+)
+
 var sides = map[string]side{
-	"squid":               {"squid", "10.9.3.10:3128", "", nil},
-	"squid-basic-right":   {"squid", "10.9.3.10:3129", "alice:s3cret", nil},
-	"squid-basic-wrong":   {"squid", "10.9.3.10:3129", "alice:wrong", nil},
-	"squid-basic-missing": {"squid", "10.9.3.10:3129", "", nil},
-	"squid-ntlm":          {"squid", "10.9.3.10:3130", "alice:s3cret", nil},
-	"squid-inspects":      {"squid", "10.9.3.10:3131", "", nil},
-	"squid-slow":          {"squid", "10.9.3.30:3128", "", nil},
+	"squid":               {inSquid, "10.9.3.10:3128", "", nil},
+	"squid-basic-right":   {inSquid, "10.9.3.10:3129", "alice:s3cret", nil},
+	"squid-basic-wrong":   {inSquid, "10.9.3.10:3129", "alice:wrong", nil},
+	"squid-basic-missing": {inSquid, "10.9.3.10:3129", "", nil},
+	"squid-ntlm":          {inSquid, "10.9.3.10:3130", "alice:s3cret", nil},
+	"squid-inspects":      {inSquid, "10.9.3.10:3131", "", nil},
+	"squid-slow":          {inSquid, "10.9.3.30:3128", "", nil},
 
-	"tinyproxy":               {"tinyproxy", "10.9.3.20:8888", "", nil},
-	"tinyproxy-basic-right":   {"tinyproxy", "10.9.3.20:8889", "alice:s3cret", nil},
-	"tinyproxy-basic-wrong":   {"tinyproxy", "10.9.3.20:8889", "alice:wrong", nil},
-	"tinyproxy-basic-missing": {"tinyproxy", "10.9.3.20:8889", "", nil},
-	"negotiate":               {"tinyproxy", "10.9.3.30:9001", "alice:s3cret", nil},
-	"502":                     {"tinyproxy", "10.9.3.30:9002", "", nil},
-	"503-dns":                 {"tinyproxy", "10.9.3.30:9008", "", nil},
-	"504-dns":                 {"tinyproxy", "10.9.3.30:9003", "", nil},
-	"closed-in-reply":         {"tinyproxy", "10.9.3.30:9004", "", nil},
-	"reset-in-reply":          {"tinyproxy", "10.9.3.30:9005", "", nil},
-	"silent":                  {"tinyproxy", "10.9.3.30:9006", "", []string{"--parent-timeout", "2s"}},
-	"down":                    {"tinyproxy", "10.9.3.40:3128", "", nil},
-	"dropped":                 {"tinyproxy", "10.9.3.66:3128", "", nil},
-	"unroutable":              {"tinyproxy", "10.9.3.67:3128", "", nil},
-	"loop":                    {"tinyproxy", "10.9.3.30:9007", "", nil},
-	"unresolved":              {"tinyproxy", "proxy.nowhere.example.com:3128", "", nil},
+	"tinyproxy":               {inTinyproxy, "10.9.3.20:8888", "", nil},
+	"tinyproxy-basic-right":   {inTinyproxy, "10.9.3.20:8889", "alice:s3cret", nil},
+	"tinyproxy-basic-wrong":   {inTinyproxy, "10.9.3.20:8889", "alice:wrong", nil},
+	"tinyproxy-basic-missing": {inTinyproxy, "10.9.3.20:8889", "", nil},
+	"negotiate":               {inTinyproxy, "10.9.3.30:9001", "alice:s3cret", nil},
+	"502":                     {inTinyproxy, "10.9.3.30:9002", "", nil},
+	"503-dns":                 {inTinyproxy, "10.9.3.30:9008", "", nil},
+	"504-dns":                 {inTinyproxy, "10.9.3.30:9003", "", nil},
+	"closed-in-reply":         {inTinyproxy, "10.9.3.30:9004", "", nil},
+	"reset-in-reply":          {inTinyproxy, "10.9.3.30:9005", "", nil},
+	"silent":                  {inTinyproxy, "10.9.3.30:9006", "", []string{"--parent-timeout", "2s"}},
+	"down":                    {inTinyproxy, "10.9.3.40:3128", "", nil},
+	"dropped":                 {inTinyproxy, "10.9.3.66:3128", "", nil},
+	"unroutable":              {inTinyproxy, "10.9.3.67:3128", "", nil},
+	"loop":                    {inTinyproxy, "10.9.3.30:9007", "", nil},
+	"unresolved":              {inTinyproxy, "proxy.nowhere.example.com:3128", "", nil},
 
-	"enforce":       {"direct4", "", "", []string{"--mode", "enforce"}},
-	"limit":         {"direct4", "", "", []string{"--max-client-tunnels", "1"}},
-	"idle":          {"direct4", "", "", []string{"--idle-timeout", "1s"}},
-	"slow-to-judge": {"direct4", "", "", []string{"--answer-timeout", "20s"}},
+	"enforce":       {inAll, "", "", []string{"--mode", "enforce"}},
+	"limit":         {inAll, "", "", []string{"--max-client-tunnels", "1"}},
+	"idle":          {inAll, "", "", []string{"--idle-timeout", "1s"}},
+	"slow-to-judge": {inAll, "", "", []string{"--answer-timeout", "20s"}},
 }
 
 // device is a program of the network.
@@ -130,7 +137,10 @@ func (b *built) dnsmasq() device {
 			target := strings.Replace(c.host, ".", ".privatelink.", 1)
 			conf += fmt.Sprintf("cname=%s,%s\nhost-record=%s,%s\n", c.host, target, target, strings.Join(c.addrs, ","))
 		default:
-			conf += fmt.Sprintf("host-record=%s,%s,%s\n", c.host, c.companion(), strings.Join(c.addrs, ","))
+			conf += fmt.Sprintf("host-record=%s,%s\n", c.host, strings.Join(c.addrs, ","))
+		}
+		if c.beside {
+			conf += fmt.Sprintf("host-record=%s,%s\n", c.companion(), b.beside(c))
 		}
 	}
 	return device{b.inet, map[string]string{"dnsmasq.conf": conf}, []string{"dnsmasq", "-k", "-C", b.path("dnsmasq.conf")}, "udp " + rootAddr + ":53"}
@@ -161,7 +171,13 @@ dns_retransmit_interval 1 second
 connect_timeout 2 seconds
 max_filedescriptors 4096
 `, name, b.path("denied"), b.path(name+".log"), resolverAddr)
-	return device{in, map[string]string{name + ".conf": conf}, []string{program, "-N", "-f", b.path(name + ".conf")}, "tcp " + at}
+	return device{in, map[string]string{name + ".conf": conf}, []string{program, "-N", "-n", b.service(name), "-f", b.path(name + ".conf")}, "tcp " + at}
+}
+
+// service is a name of which squid makes those of its shared memory, which all
+// namespaces share.
+func (b *built) service(name string) string {
+	return fmt.Sprintf("ea%d%s%s", os.Getpid(), b.name, strings.ReplaceAll(name, "-", ""))
 }
 
 const basicAuth = `http_port 10.9.3.10:3129

@@ -86,6 +86,7 @@ var faults = []fault{
 	{cause: "private-link-works", addrs: []string{private}, dns: privateLink},
 	{cause: "private-link-dropped", addrs: []string{private}, dns: privateLink, block: "drop"},
 	{cause: "private-link-refused", addrs: []string{private}, dns: privateLink, block: "tcp-reset"},
+	{cause: "private-link-inspected", addrs: []string{private}, dns: privateLink, inspect: true, insecure: true, needs: "no-tls-inspection", lives: true},
 	{cause: "guarded-metadata", addrs: []string{"169.254.169.254"}},
 	{cause: "guarded-multicast", addrs: []string{"224.0.0.1"}},
 	{cause: "block-page-address", addrs: []string{portal}, lives: true},

@@ -32,6 +32,9 @@ func playInternet(ctx context.Context, w *world, dir string) error {
 				at[a] = c.host
 			}
 		}
+		if c.beside {
+			at[netip.MustParseAddr(w.beside(c))] = c.host
+		}
 	}
 	l, err := lab.Start(lab.Script{Rules: rules})
 	if err != nil {

@@ -134,6 +134,9 @@ func (r *result) wrong(format string, args ...any) {
 }
 
 func (r *result) compare(e endpoint) {
+	if stages := strings.Split(r.cell.want.stage, " or "); slices.Contains(stages, r.got.stage) {
+		r.cell.want.stage = r.got.stage
+	}
 	want, got := r.cell.want, r.got
 	for _, f := range [][3]string{
 		{"status", got.status, want.status}, {"stage", got.stage, want.stage}, {"error", got.error, want.error},
@@ -175,7 +178,8 @@ func (r *result) check(e endpoint, met error) {
 	if p := sides[c.through]; p.user != "" && strings.Contains(ask, "s3cret") {
 		r.wrong("ask gives the password away: %s", ask)
 	}
-	if n := len(e.Hosts); n != 1 || e.Hosts[0].Attempts != 1 && c.cause != "parent-loop" {
+	several := c.cause == "parent-loop" || c.direct && c.want.stage == "resolve" // a client asks as often as it likes
+	if n := len(e.Hosts); n != 1 || e.Hosts[0].Attempts != 1 && !several {
 		r.wrong("%d hosts, attempts %+v, instead of one attempt", n, e.Hosts)
 	}
 	switch content := met == nil; {

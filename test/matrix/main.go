@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.SetOutput(stderr)
 	f.StringVar(&o.program, "program", "", "the egressaudit to try: a `FILE`")
 	f.StringVar(&o.inspectors, "squid-openssl", "", "`FOLDER` with Debian's squid-openssl, unpacked")
-	f.StringVar(&o.world, "world", "", "only the world `NAME`: direct4, direct6, squid or tinyproxy")
+	f.StringVar(&o.world, "world", "", "only the world `NAME`, such as direct4 or tproxy6")
 	f.StringVar(&o.only, "only", "", "only causes with this `TEXT` in their name")
 	f.Uint64Var(&o.seed, "seed", rand.Uint64N(1e6), "of the order of the cells")
 	f.IntVar(&o.jobs, "jobs", 16, "clients at once")

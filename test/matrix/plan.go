@@ -26,7 +26,8 @@ type cell struct {
 	way     string
 	host    string
 	port    uint16
-	get     bool   // absolute form; else CONNECT and TLS
+	get     bool   // plain HTTP, to a proxy in absolute form; else TLS, through a proxy by CONNECT
+	direct  bool   // the client knows of no proxy: its traffic is captured
 	client  string // curl, go, python, openssl
 	tls     string // "1.2", "1.3"; "" for GET
 	want    verdict
@@ -36,8 +37,11 @@ type cell struct {
 
 // method is the cell's column of the translation table, without the way.
 func (c *cell) method() string {
-	if c.get {
+	switch {
+	case c.get:
 		return "GET"
+	case c.direct:
+		return "TLS"
 	}
 	return "CONNECT"
 }
@@ -69,19 +73,35 @@ type world struct {
 	name   string
 	letter byte
 	family int    // of the sites
-	way    string // direct, squid, tinyproxy
+	way    string // direct, squid, tinyproxy, redirect, tproxy
 	thin   bool   // two clients instead of four
 	sides  []string
 	cells  []*cell
 }
 
-// worlds are the four of the matrix.
+// captured says that the world's clients know of no proxy, and its gateway sends
+// their traffic to one.
+func (w *world) captured() bool { return w.way == "redirect" || w.way == "tproxy" }
+
+// column is where the translation table has the way.
+func (w *world) column(way string) string {
+	if w.captured() {
+		return "captured" // what is to be said does not depend on how
+	}
+	return way
+}
+
+// worlds are those of the matrix.
 func worlds() []*world {
 	return []*world{
 		{name: "direct4", letter: 'a', family: 4, way: "direct"},
 		{name: "direct6", letter: 'b', family: 6, way: "direct", thin: true},
 		{name: "squid", letter: 'c', family: 4, way: "squid"},
 		{name: "tinyproxy", letter: 'd', family: 4, way: "tinyproxy", thin: true},
+		{name: "redirect4", letter: 'e', family: 4, way: "redirect"},
+		{name: "redirect6", letter: 'f', family: 6, way: "redirect", thin: true},
+		{name: "tproxy4", letter: 'g', family: 4, way: "tproxy", thin: true},
+		{name: "tproxy6", letter: 'h', family: 6, way: "tproxy", thin: true},
 	}
 }
 
@@ -118,7 +138,7 @@ func (w *world) fill(t *tables, only string) error {
 		}
 	}
 	for _, f := range sideFaults {
-		if sides[f.side].world != w.name || !strings.Contains(f.cause, only) {
+		if !slices.Contains(sides[f.side].worlds, w.name) || !strings.Contains(f.cause, only) {
 			continue
 		}
 		if err := w.add(t, f, "", f.side); err != nil {
@@ -140,12 +160,12 @@ func (f fault) plays6() bool {
 
 // add makes the cells of one fault on one way.
 func (w *world) add(t *tables, f fault, way, parent string) error {
-	if parent == "" && way != "direct" {
+	if parent == "" && way != "direct" && !w.captured() {
 		parent = way
 	}
 	for _, get := range []bool{false, true} {
-		c := cell{fault: f, way: way, get: get, through: parent}
-		column := strings.TrimSpace(way + " " + c.method())
+		c := cell{fault: f, way: way, get: get, direct: w.captured(), through: parent}
+		column := strings.TrimSpace(w.column(way) + " " + c.method())
 		for _, who := range w.clients(&c) {
 			c := c
 			c.client, c.tls, _ = strings.Cut(who, " ")
@@ -209,8 +229,11 @@ func (w *world) place(c *cell) {
 	w.cells = append(w.cells, c)
 }
 
-// companion is another name at the cell's address.
+// companion is another name, with an address of its own: of server-first
+// protocols that are captured the address is all there is.
 func (c *cell) companion() string { return "beside-" + c.host }
+
+func (w *world) beside(c *cell) string { return w.address(own, 10000+c.n) }
 
 // zone is the domain of a name: dnsmasq knows all of example.com, and refuses
 // what it does not know, of which unbound makes SERVFAIL.

@@ -77,6 +77,40 @@ func (w *world) nftables() string {
 	return b.String()
 }
 
+// captureRules send what the clients say to each egressaudit's listener: by the
+// addresses of its cells, and all else to that of the world's way.
+func (w *world) captureRules() string {
+	hook := "nat hook prerouting priority dstnat"
+	to := func(side string, _ int) string { return fmt.Sprintf("redirect to :%d", w.capturePort(side)) }
+	if w.way == "tproxy" {
+		hook = "filter hook prerouting priority mangle"
+		to = func(side string, family int) string {
+			return fmt.Sprintf("tproxy %s to :%d meta mark set 1 accept", [2]string{"ip", "ip6"}[family], w.capturePort(side))
+		}
+	}
+	own := addresses{}
+	for _, c := range w.cells {
+		if c.through == "" {
+			continue
+		}
+		for _, a := range c.addrs {
+			own.add(c.through, a)
+		}
+		if c.beside {
+			own.add(c.through, w.beside(c))
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet capture {\n  chain prerouting {\n    type %s;\n", hook)
+	b.WriteString("    iifname != \"l1b\" accept;\n    fib daddr type local accept;\n    tcp dport != { 80, 443 } accept;\n")
+	own.rules(&b, to)
+	for family, word := range []string{"ipv4", "ipv6"} {
+		fmt.Fprintf(&b, "    meta nfproto %s meta l4proto tcp %s;\n", word, to("", family))
+	}
+	b.WriteString("  }\n}\n")
+	return b.String()
+}
+
 // closedRules are the internet's own: addresses at which nothing listens.
 func (w *world) closedRules() string {
 	shut := addresses{}

@@ -19,7 +19,6 @@ type trial struct {
 	side  string
 	cells []*cell
 	serve *exec.Cmd
-	log   bytes.Buffer
 }
 
 // trials are a world's, each with its cells.
@@ -45,7 +44,7 @@ func (t *trial) begin(ctx context.Context, program string) error {
 	if err := os.WriteFile(t.file(".yaml"), []byte(t.catalog()), 0o644); err != nil {
 		return err
 	}
-	args := []string{"serve", "--proxy", t.listener(t.side), "--clients", "10.9.0.0/16", "--catalog", t.file(".yaml"), "--resolver", resolverAddr,
+	args := []string{"serve", "--proxy", t.listener(t.side), "--clients", "10.9.0.0/16", "--clients", "fd09::/16", "--catalog", t.file(".yaml"), "--resolver", resolverAddr,
 		"--trust", t.path("ca.pem"), "--ledger", t.file(".jsonl"), "--answer-timeout", "1s", "--connect-timeout", "2s", "--dns-timeout", "2s",
 		"--drain", "3s", "--trial", t.name, "--vantage", "matrix"}
 	s := sides[t.side]
@@ -55,20 +54,33 @@ func (t *trial) begin(ctx context.Context, program string) error {
 		}
 		args = append(args, "--parent", "http://"+user+s.address)
 	}
+	if t.captured() {
+		args = append(args, "--"+t.way, fmt.Sprintf("[::]:%d", t.capturePort(t.side)), "--dns", t.nameServer(t.side)+":53")
+	}
 	args = append(args, s.flags...)
+	log, err := os.Create(t.file(".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
 	t.serve = exec.Command(program, args...)
-	t.serve.Stdout, t.serve.Stderr = &t.log, &t.log
+	t.serve.Stdout, t.serve.Stderr = log, log
 	if err := t.proxy.Start(t.serve); err != nil {
 		return err
 	}
-	d := device{in: t.proxy, ready: "tcp " + t.listener(t.side)}
-	for begun := time.Now(); !d.listens(); {
+	for begun := time.Now(); !bytes.Contains(t.log(), []byte("listening")); {
 		if ctx.Err() != nil || time.Since(begun) > 20*time.Second {
-			return fmt.Errorf("egressaudit %s: does not listen: %w", strings.Join(args, " "), ctx.Err())
+			return fmt.Errorf("egressaudit %s: does not listen: %w: %s", strings.Join(args, " "), ctx.Err(), tail(t.log()))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return nil
+}
+
+// log is what egressaudit has said so far.
+func (t *trial) log() []byte {
+	text, _ := os.ReadFile(t.file(".log"))
+	return text
 }
 
 // catalog lists each cell's host as an endpoint.
@@ -102,7 +114,7 @@ func (t *trial) end(program string) (*report, error) {
 	late := time.AfterFunc(20*time.Second, func() { t.serve.Process.Kill() })
 	defer late.Stop()
 	if err := t.serve.Wait(); err != nil {
-		return nil, fmt.Errorf("egressaudit serve of %q: %w: %s", t.side, err, tail(t.log.Bytes()))
+		return nil, fmt.Errorf("egressaudit serve of %q: %w: %s", t.side, err, tail(t.log()))
 	}
 	var out, said bytes.Buffer
 	c := exec.Command(program, "report", "--format", "json", "--catalog", t.file(".yaml"), t.file(".jsonl"))
