@@ -3,11 +3,13 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -224,6 +226,45 @@ func TestCapturedSinkhole(t *testing.T) {
 				require.Equal(t, []any{policy.StageResolve, policy.ByResolver, policy.Likely, "connection_timeout"},
 					[]any{x.o.Stage, x.o.By, x.o.Confidence, x.o.Detail["then"]})
 			}
+		})
+	}
+}
+
+// TestCapturedCertificate: the certificate shown to a client that left without a
+// word must be for the name that it said. Where it said none, which one it expected
+// is not known, and only who signed it counts.
+func TestCapturedCertificate(t *testing.T) {
+	store := httptest.NewUnstartedServer(nil) // a certificate for *.example.com
+	store.StartTLS()
+	defer store.Close()
+	known, none := x509.NewCertPool(), x509.NewCertPool()
+	known.AddCert(store.Certificate())
+	for name, c := range map[string]struct {
+		roots *x509.CertPool
+		sni   string
+		error policy.Error
+	}{
+		"its name":                   {known, host, ""},
+		"another name":               {known, "www.example.org", policy.TLSAlertReceived},
+		"no name":                    {known, "", ""},
+		"no name, another authority": {none, "", policy.TLSIntercepted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(config *Config) { config.Probe, config.Roots = ProbeSuspect, c.roots })
+			port := site(t, func(s *net.TCPConn) {
+				conn := tls.Server(s, &tls.Config{Certificates: store.TLS.Certificates})
+				if conn.Handshake() == nil {
+					conn.Read(make([]byte, 1))
+				}
+			})
+			conn := r.redirected(port)()
+			client := tls.Client(conn, &tls.Config{ServerName: c.sni, InsecureSkipVerify: true})
+			require.NoError(t, client.Handshake())
+			conn.Close() // without a word
+			records := r.closing(2)
+			require.Equal(t, policy.OriginProbe, records[0].Origin)
+			require.Equal(t, c.sni, records[0].SNI)
+			require.Equal(t, c.error, records[1].Error, "%+v", records[1])
 		})
 	}
 }

@@ -42,8 +42,8 @@ type passing struct {
 type probeTarget struct {
 	name policy.Name // dialled
 	port uint16
-	sni  string
-	open bool // a captured client went there: private addresses are no secret to it
+	sni  string // "" says none, and takes a certificate for any name
+	open bool   // a captured client went there: private addresses are no secret to it
 }
 
 // probe is what one handshake showed.
@@ -97,7 +97,9 @@ func (b *prober) look(t probeTarget) *probe {
 func (b *prober) shake(t probeTarget, into *probe) {
 	o := b.p.begin(policy.KindConnection, "connect", addrOf(nil))
 	o.Origin, o.Asked, o.Port, o.Protocol, o.SNI = policy.OriginProbe, t.name.String(), t.port, "tls", t.sni
-	o.SNIState = policy.SNIPresent
+	if o.SNIState = policy.SNIPresent; t.sni == "" {
+		o.SNIState = policy.SNIAbsent
+	}
 	listed := b.p.name(&o, t.name, policy.FromAsked)
 	defer b.p.record(&o)
 	r := b.p.open(&o, aim{name: t.name, port: t.port, listed: listed || t.open})
@@ -161,7 +163,8 @@ func (b *prober) judgeRaw(chain [][]byte, sni string, into *probe) {
 	b.judge(certs, sni, into)
 }
 
-// judge verifies a chain for the name against the public's roots.
+// judge verifies a chain for the name against the public's roots; any name will
+// do for "".
 func (b *prober) judge(chain []*x509.Certificate, name string, into *probe) {
 	leaf := chain[0]
 	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
@@ -245,10 +248,14 @@ func (t *tunnel) certificate() *probe {
 	return t.p.prober.look(probeTarget{t.name, t.o.Port, t.wanted(), t.captured()})
 }
 
-// wanted is the name that the certificate must be for.
+// wanted is the name that the certificate must be for; "" where any will do, for
+// nobody knows what a captured client that says none expects.
 func (t *tunnel) wanted() string {
 	if sni, err := policy.ParseName(t.hello.ServerName); err == nil {
 		return sni.String()
+	}
+	if t.captured() {
+		return ""
 	}
 	return t.name.String()
 }
