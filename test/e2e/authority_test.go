@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// authority is a certificate authority with one leaf for all of egress.test.
+// authority is a certificate authority with one leaf for all of egress.test, and
+// for the names of Microsoft's registry that the lab plays.
 type authority struct {
 	pem     []byte // of the authority
 	leaf    tls.Certificate
@@ -38,7 +39,7 @@ func newAuthority(t *testing.T, organization string, addrs ...net.IP) *authority
 		SerialNumber: big.NewInt(now.UnixNano() + 1), Subject: pkix.Name{CommonName: "egress.test"},
 		NotBefore: root.NotBefore, NotAfter: root.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"*.egress.test"}, IPAddresses: addrs,
+		DNSNames: []string{"*.egress.test", "mcr.microsoft.com", "*.data.mcr.microsoft.com"}, IPAddresses: addrs,
 	}
 	rootKey, leafKey := newKey(t), newKey(t)
 	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, &rootKey.PublicKey, rootKey)

@@ -4,7 +4,8 @@
 // git, Python, pip, apt, openssl, skopeo) through the built program, and holds
 // what its ledger and report say against what the servers themselves counted.
 // It owns those servers, on loopback addresses and the real ports, so it needs
-// root. It does not provoke every failure that a network can have: test/lab
+// root; clients that know of no proxy (and ssh-keyscan, containerd) it puts behind
+// a gateway, in network namespaces. It does not provoke every failure that a network can have: test/lab
 // and the tests beside it do.
 //
 // EGRESSAUDIT_E2E decides: unset, every test skips; "try" skips what lacks root

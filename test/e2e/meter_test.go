@@ -36,6 +36,11 @@ func newMeter(t *testing.T, address string) *meter {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	require.NoError(t, err)
+	return meterOn(t, l)
+}
+
+// meterOn counts at a listener that is open.
+func meterOn(t *testing.T, l net.Listener) *meter {
 	m := &meter{Listener: l}
 	m.news = sync.NewCond(&m.mu)
 	t.Cleanup(func() {
@@ -145,20 +150,21 @@ func (c *metered) Close() error {
 	return err
 }
 
-// relay counts in front of a server that is not ours, until the meter closes.
-func (m *meter) relay(server string) {
+// relay counts in front of a server that is not ours, which dial connects to,
+// until the meter closes.
+func (m *meter) relay(dial func() (net.Conn, error)) {
 	for {
 		c, err := m.Accept()
 		if err != nil {
 			return
 		}
-		go relayOne(c.(*metered), server)
+		go relayOne(c.(*metered), dial)
 	}
 }
 
-func relayOne(c *metered, server string) {
+func relayOne(c *metered, dial func() (net.Conn, error)) {
 	defer c.Close()
-	s, err := net.Dial("tcp", server)
+	s, err := dial()
 	if err != nil {
 		return
 	}

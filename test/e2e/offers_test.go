@@ -101,16 +101,13 @@ func aptUpdate(w *world) []string {
 // pushes an image to it, past the proxy.
 func (w *world) offerImage(t *testing.T) {
 	w.writeImage(t)
-	cert, key := w.write(t, "reg.crt", string(w.authority.leafPEM)), w.write(t, "reg.key", string(w.authority.keyPEM))
 	w.write(t, "certs.d/ca.crt", string(w.authority.pem))
 	address := w.address("reg.egress.test")
 	free, err := net.Listen("tcp", address+":0") // nobody else uses this address
 	require.NoError(t, err)
 	server := free.Addr().String()
 	require.NoError(t, free.Close())
-	config := w.write(t, "registry.yml", fmt.Sprintf("version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q, secret: e2e, tls: {certificate: %q, key: %q}}\n",
-		w.dir+"/registry", server, cert, key))
-	w.command(t, nil, "docker-registry", "serve", config).start()
+	w.command(t, nil, "docker-registry", "serve", w.registryConfig(t, server, "")).start()
 	eventually(t, "docker-registry listens", func() bool {
 		c, err := net.Dial("tcp", server)
 		if err == nil {
@@ -120,18 +117,22 @@ func (w *world) offerImage(t *testing.T) {
 	})
 	m := newMeter(t, address+":5000")
 	w.meters[address+":5000"] = m
-	go m.relay(server)
+	go m.relay(func() (net.Conn, error) { return net.Dial("tcp", server) })
 	w.output(t, trustFile(w), "skopeo", "--insecure-policy", "copy", "docker-archive:image.tar", "docker://"+address+":5000/demo/app:v1")
 	m.settled(t, false)
+}
+
+// registryConfig configures docker-registry; more is YAML to add.
+func (w *world) registryConfig(t *testing.T, server, more string) string {
+	cert, key := w.write(t, "reg.crt", string(w.authority.leafPEM)), w.write(t, "reg.key", string(w.authority.keyPEM))
+	return w.write(t, "registry.yml", fmt.Sprintf("version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q, secret: e2e, tls: {certificate: %q, key: %q}}\n%s",
+		w.dir+"/registry", server, cert, key, more))
 }
 
 // writeImage makes image.tar from scratch: one layer of 3 MiB that cannot be
 // compressed.
 func (w *world) writeImage(t *testing.T) {
-	random := rand.NewChaCha8([32]byte{1})
-	blob := make([]byte, 3<<20)
-	random.Read(blob)
-	layer := tarOf(t, [][2]string{{"app", string(blob)}})
+	layer := tarOf(t, [][2]string{{"app", incompressible(3 << 20)}})
 	diff := fmt.Sprintf("%x", sha256.Sum256([]byte(layer)))
 	config, err := json.Marshal(map[string]any{
 		"architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z", "config": map[string]any{"Entrypoint": []string{"/app"}},
@@ -143,6 +144,13 @@ func (w *world) writeImage(t *testing.T) {
 	manifest, err := json.Marshal([]any{map[string]any{"Config": name, "RepoTags": []string{"demo:v1"}, "Layers": []string{diff + "/layer.tar"}}})
 	require.NoError(t, err)
 	w.write(t, "image.tar", tarOf(t, [][2]string{{"manifest.json", string(manifest)}, {name, string(config)}, {diff + "/layer.tar", layer}}))
+}
+
+// incompressible is a text of n bytes, always the same.
+func incompressible(n int) string {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return string(b)
 }
 
 func tarOf(t *testing.T, files [][2]string) string {
