@@ -56,3 +56,7 @@ bench:            ## beside tinyproxy, squid and a bare goproxy; unbound, dnsmas
 
 bench-report:     ## the report over a ledger of ten million records: 15 GB of disk
 	@$(GO) run ./test/bench/report
+
+.PHONY: bench-capture
+bench-capture:    ## captured connections beside haproxy and plain forwarding: root, Debian 12
+	@sh test/bench/capture/run.sh
