@@ -6,7 +6,7 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz quic e2e browser dns matrix bench bench-report
+.PHONY: build demo test check lint cross fuzz quic e2e browser dns matrix bench bench-report bench-capture
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -57,6 +57,5 @@ bench:            ## beside tinyproxy, squid and a bare goproxy; unbound, dnsmas
 bench-report:     ## the report over a ledger of ten million records: 15 GB of disk
 	@$(GO) run ./test/bench/report
 
-.PHONY: bench-capture
 bench-capture:    ## captured connections beside haproxy and plain forwarding: root, Debian 12
 	@sh test/bench/capture/run.sh

@@ -9,13 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy/report"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // TestBypass: of three clients that are told of the proxy and ask its name server,
 // one has a part that ignores HTTPS_PROXY and goes straight out, past us. The
 // report names that client and no other, although all went to the same site.
 func TestBypass(t *testing.T) {
-	need(t, append([]string{"curl", "openssl", "getent"}, gatewayPrograms...)...)
+	suite.Need(t, append([]string{"curl", "openssl", "getent"}, gatewayPrograms...)...)
 	t.Parallel()
 	g := newGateway(t, 4, 3, "web.egress.test", "only.egress.test")
 	require.NoError(t, g.gate.Router()) // it forwards what is not for the proxy

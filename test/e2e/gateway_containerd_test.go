@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy/report"
+	"github.com/egressaudit/egressaudit/test/suite"
 )
 
 // Microsoft's registry, and where it sends those who ask for a blob.
@@ -38,7 +39,7 @@ func TestContainerd(t *testing.T) {
 		reset bool
 	}{{"pulls", false}, {"blob host reset", true}} {
 		t.Run(row.name, func(t *testing.T) {
-			need(t, append(append([]string{"containerd"}, gatewayPrograms...), registry...)...)
+			suite.Need(t, append(append([]string{"containerd"}, gatewayPrograms...), registry...)...)
 			t.Parallel()
 			g := newGateway(t, 4, 1, registryHost, blobHost)
 			require.NoError(t, g.rules("redirect"))
