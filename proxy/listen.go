@@ -65,9 +65,16 @@ func (p *Proxy) newServer() *http.Server {
 		},
 		ConnState: func(c net.Conn, s http.ConnState) {
 			switch d := c.(*door); s {
+			case http.StateNew:
+				if p.waiting.Add(1) > int64(p.limits.Tunnels) {
+					d.turnAway()
+				}
 			case http.StateIdle:
 				d.rearm()
+			case http.StateHijacked:
+				p.waiting.Add(-1)
 			case http.StateClosed:
+				p.waiting.Add(-1)
 				d.closed()
 			}
 		},
@@ -135,6 +142,18 @@ func (d *door) refusal(b []byte) {
 	o := d.observe()
 	fail(&o, denied(policy.HTTPRequestError), detail{"status": code, "why": "no request that HTTP allows"})
 	d.p.record(&o)
+}
+
+// turnAway ends a connection that has no request yet, where too many wait: without
+// it, clients that say nothing would take all descriptors.
+func (d *door) turnAway() {
+	if d.p.busy.enter() {
+		o := d.observe()
+		fail(&o, denied(policy.ConnectionLimitReached), detail{"why": "too many connections without a request"})
+		d.p.record(&o)
+		d.p.busy.leave()
+	}
+	d.TCPConn.Close()
 }
 
 // closed records a request that ended before its header did.

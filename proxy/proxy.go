@@ -48,9 +48,10 @@ type Proxy struct {
 
 	front http.Handler
 
-	life   context.Context // ends when what is open is cut
-	cutAll context.CancelFunc
-	busy   gate // handlers, tunnels: whoever still has a record to make
+	life    context.Context // ends when what is open is cut
+	cutAll  context.CancelFunc
+	waiting atomic.Int64 // connections that net/http has: without a request, or between two
+	busy    gate         // handlers, tunnels: whoever still has a record to make
 
 	mu       sync.Mutex
 	tunnels  map[*tunnel]struct{}

@@ -330,3 +330,27 @@ func TestCredentialsInTarget(t *testing.T) {
 		require.NotContains(t, fmt.Sprintf("%+v", o), "s3cret")
 	}
 }
+
+// TestManyWithoutARequest: connections that say nothing are bounded, and those
+// turned away are recorded.
+func TestManyWithoutARequest(t *testing.T) {
+	const most = 5
+	r := newRig(t, func(c *Config) { c.Limits.Tunnels, c.Limits.HeaderTimeout = most, time.Hour })
+	var all []*net.TCPConn
+	for range most {
+		all = append(all, r.dial())
+	}
+	require.Eventually(t, func() bool { return r.proxy.waiting.Load() == most }, patience, time.Millisecond)
+	extra := r.dial()
+	_, err := extra.Read(make([]byte, 1))
+	require.Error(t, err, "ended at once")
+	o := r.one()
+	require.Equal(t, []any{policy.Denied, policy.ConnectionLimitReached}, []any{o.Outcome, o.Error})
+	for _, c := range all {
+		c.Close()
+	}
+	require.Eventually(t, func() bool { return r.proxy.waiting.Load() == 0 }, patience, time.Millisecond)
+	conn, _ := r.connect(host, site(t, func(s *net.TCPConn) { io.Copy(s, s) }))
+	conn.Close()
+	require.NotEqual(t, policy.Denied, r.closing(2)[1].Outcome, "and then there is room again")
+}
