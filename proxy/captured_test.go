@@ -132,6 +132,7 @@ func TestCapturedBody(t *testing.T) {
 		"short":       {"GET", "200 OK\r\nContent-Length: 5\r\n\r\nwhat", policy.ConnectionTerminated},
 		"two":         {"GET", "200 OK\r\nContent-Length: 4\r\n\r\nwhatHTTP/1.1 404 Not Found\r\n\r\n", ""},
 		"to HEAD":     {"HEAD", "200 OK\r\nContent-Length: 5\r\n\r\n", ""},
+		"to CONNECT":  {"CONNECT", "200 OK\r\nContent-Length: 5\r\n\r\n", ""},
 		"to the end":  {"GET", "200 OK\r\n\r\nwhat", ""},
 		"half a page": {"GET", "511 Sign In\r\nContent-Length: 5\r\n\r\nwhat", policy.HTTPBlockPage},
 	} {

@@ -149,7 +149,8 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 // short says that a plain HTTP destination ended before the body that its first
 // reply announced. Of later replies nothing is known here.
 func (t *tunnel) short(o *policy.Observation) bool {
-	return t.isHTTP() && t.ended == serverSide && t.hello.Method != "HEAD" && o.BytesDown < t.reply.Reply().Size
+	bodiless := t.hello.Method == "HEAD" || t.hello.Method == "CONNECT"
+	return t.isHTTP() && t.ended == serverSide && !bodiless && o.BytesDown < t.reply.Reply().Size
 }
 
 // partedTLS says that the destination's last bytes were its close_notify.
