@@ -125,6 +125,9 @@ func (j *judgement) blindSpots() {
 	say(b.unseen.ech > 0, "%d %s with Encrypted ClientHello: the name inside was not visible", b.unseen.ech, plural(uint64(b.unseen.ech), "connection", "connections"))
 	say(b.unseen.bare > 0, "%d TLS %s to a bare address without a server name: who was meant is unknown", b.unseen.bare, plural(uint64(b.unseen.bare), "connection", "connections"))
 	say(b.unseen.unparsed > 0, "%d %s whose first bytes could not be read", b.unseen.unparsed, plural(uint64(b.unseen.unparsed), "connection", "connections"))
+	for _, told := range b.told {
+		say(true, "%s", told)
+	}
 	j.around(say)
 	j.unfollowed(say)
 	j.offers(say)
@@ -146,7 +149,7 @@ func (j *judgement) listeners(say func(bool, string, ...any)) {
 	}
 	capture := has["redirect"] || has["tproxy"]
 	say(!capture, "only programs that use the proxy settings were seen: traffic that ignores them went another way")
-	say(!has["tproxy"], "UDP was not in the path: QUIC (HTTP/3 on UDP 443) would go unseen")
+	say(!has["tproxy"] && !has["isolate"], "UDP was not in the path: QUIC (HTTP/3 on UDP 443) would go unseen")
 	say(capture && !six, "IPv6 was not captured: the listeners are IPv4 only")
 	for _, k := range []struct{ kind, of string }{{"tcp", "TCP"}, {"udp", "UDP other than DNS and QUIC"}, {"other", "other protocols"}} {
 		n := j.b.uncaught[k.kind]

@@ -28,6 +28,7 @@ type trial struct {
 	regions    []string
 	ledgers    []string
 	noProxy    []string
+	told       []string // blind spots that the recording tells of itself
 	listeners  []string
 	child      *int
 	uncaught   uncaught
@@ -118,6 +119,9 @@ func (t *trial) take(s *policy.Session) {
 	t.versions = addWord(t.versions, s.Version)
 	for _, r := range s.Regions {
 		t.regions = addWord(t.regions, r)
+	}
+	for _, b := range s.BlindSpots {
+		t.told = addWord(t.told, b)
 	}
 	for _, n := range s.NoProxy {
 		t.noProxy = addWord(t.noProxy, n)
