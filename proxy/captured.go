@@ -110,6 +110,10 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 	}
 	o.Asked, o.Port, o.Address = t.name.String(), at.Port(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	listed := p.meant(o, t.name)
+	through := p.guard.lets(o.Address)
+	if through {
+		o.WouldDeny = false
+	}
 	switch {
 	case !p.admits(o.Client):
 		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"})
@@ -119,12 +123,12 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 		return nil, false
 	}
 	t.entered = true
-	if p.enforce && !listed {
+	if p.enforce && !listed && !through {
 		if pending, ok = t.named(); !ok {
 			return nil, false
 		}
 	}
-	to := aim{name: t.name, port: o.Port, listed: true} // clients could go to private ranges anyway
+	to := aim{name: t.name, port: o.Port, listed: true, direct: through} // clients could go to private ranges anyway
 	if p.keepClient && o.Listener == "tproxy" {
 		to.from = o.Client.Addr()
 	}
@@ -142,7 +146,8 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 // the listener for a destination.
 func (t *tunnel) stray(err error) {
 	o := &t.o
-	o.Address = addrOf(t.client.LocalAddr())
+	at := addrOf(t.client.LocalAddr())
+	o.Address = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	o.Port = o.Address.Port()
 	t.name, _ = policy.ParseName(o.Address.Addr().Unmap().String()) // an address is a name
 	o.Asked = t.name.String()

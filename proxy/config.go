@@ -35,6 +35,9 @@ type Config struct {
 	Clients []netip.Prefix
 	// Allowed addresses are neither guarded nor taken for a sinkhole.
 	Allowed []netip.Prefix
+	// Through are destinations that the operator named one by one: dialled directly
+	// for captured connections, whatever guard, mode and parent say.
+	Through []netip.AddrPort
 	// Own are listeners of the program beside those that Serve is given: nobody is
 	// led there.
 	Own []netip.AddrPort

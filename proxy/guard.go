@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/egressaudit/egressaudit/policy"
@@ -48,6 +49,7 @@ func within(list []netip.Prefix, a netip.Addr) bool {
 // the proxy must not become a way into the host or the cluster.
 type guard struct {
 	allowed        []netip.Prefix
+	through        []netip.AddrPort
 	privateAllowed bool
 
 	mu  sync.RWMutex
@@ -58,6 +60,8 @@ type guard struct {
 func (g *guard) judge(to netip.AddrPort) reach {
 	a := embedded(to.Addr())
 	switch {
+	case g.lets(to):
+		return public
 	case g.ours(netip.AddrPortFrom(a, to.Port())):
 		return prohibited
 	case within(g.allowed, a):
@@ -70,6 +74,11 @@ func (g *guard) judge(to netip.AddrPort) reach {
 		return private
 	}
 	return public
+}
+
+// lets says whether the operator named this very destination.
+func (g *guard) lets(to netip.AddrPort) bool {
+	return slices.Contains(g.through, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
 }
 
 // embedded is the address that is really meant: an IPv4 address mapped,

@@ -28,6 +28,7 @@ type aim struct {
 	listed bool       // a catalog has it
 	plain  bool       // absolute-form HTTP: a parent is not asked for a tunnel
 	via    []string   // the Via fields that came with the request
+	direct bool       // around the parent
 	from   netip.Addr // the client's, where the destination is to see it
 }
 
@@ -181,7 +182,7 @@ func (p *Proxy) dialAny(o *policy.Observation, stage policy.Stage, to []netip.Ad
 
 // parentFor asks which parent leads to the destination, nil for none.
 func (p *Proxy) parentFor(to aim) (*url.URL, error) {
-	if p.parent == nil {
+	if p.parent == nil || to.direct {
 		return nil, nil
 	}
 	u := url.URL{Scheme: "https", Host: policy.JoinPort(to.name.String(), to.port)}
