@@ -16,30 +16,34 @@ const module = "github.com/egressaudit/egressaudit/"
 // may is the import table: which of our packages a package may import, and
 // which libraries live in it alone. A package that is not here has no room.
 var may = map[string][]string{
-	"policy":             {},
-	"policy/catalog":     {"policy"},
-	"policy/ledger":      {"policy"},
-	"policy/report":      {"policy"},
-	"policy/live":        {"policy", "policy/report"},
-	"proxy":              {"policy", "proxy/hello", "proxy/capture"},
-	"proxy/hello":        {},
-	"proxy/capture":      {"policy", "proxy/hello"},
-	"dnsaudit":           {"policy"},
-	"cmd/egressaudit":    {"*"},
-	"deploy/nftables":    {},
-	"test":               {"*"},
-	"test/lab":           {"policy"},
-	"test/lab/cmd/lab":   {"test/lab"},
-	"test/lab/netns":     {},
-	"test/demo":          {"*"},
-	"test/e2e":           {"*"},
-	"test/suite":         {},
-	"test/dns":           {"policy", "policy/ledger"},
-	"test/matrix":        {"*"},
-	"test/bench":         {},
-	"test/bench/goproxy": {},
-	"test/bench/report":  {"policy", "policy/ledger"},
-	"test/bench/capture": {"test/lab/netns"}, // a gateway is a namespace
+	"policy":         {},
+	"policy/catalog": {"policy"},
+	"policy/ledger":  {"policy"},
+	"policy/report":  {"policy"},
+	"policy/live":    {"policy", "policy/report"},
+	"proxy":          {"policy", "proxy/hello", "proxy/capture"},
+	"proxy/hello":    {},
+	"proxy/capture":  {"policy", "proxy/hello"},
+	// A package of its own: the namespace of one command is a contract (a protocol
+	// between two processes of this program, rules, capabilities) that serve's
+	// listeners have no part in.
+	"proxy/capture/isolate": {"policy", "proxy/hello", "proxy/capture"},
+	"dnsaudit":              {"policy"},
+	"cmd/egressaudit":       {"*"},
+	"deploy/nftables":       {},
+	"test":                  {"*"},
+	"test/lab":              {"policy"},
+	"test/lab/cmd/lab":      {"test/lab"},
+	"test/lab/netns":        {},
+	"test/demo":             {"*"},
+	"test/e2e":              {"*"},
+	"test/suite":            {},
+	"test/dns":              {"policy", "policy/ledger"},
+	"test/matrix":           {"*"},
+	"test/bench":            {},
+	"test/bench/goproxy":    {},
+	"test/bench/report":     {"policy", "policy/ledger"},
+	"test/bench/capture":    {"test/lab/netns"}, // a gateway is a namespace
 }
 
 // only says in which packages a library may be used.
@@ -50,6 +54,9 @@ var only = map[string][]string{
 	"github.com/prometheus/client_golang/prometheus": {"policy/live"},
 	"github.com/goccy/go-yaml":                       {"policy/catalog", "cmd/egressaudit"},
 	"golang.org/x/crypto/cryptobyte":                 {"proxy/hello"},
+	"github.com/google/nftables":                     {"proxy/capture/isolate"},
+	"github.com/mdlayher/netlink":                    {"proxy/capture/isolate"},
+	"github.com/vishvananda/netlink":                 {"proxy/capture/isolate"},
 }
 
 // TestImports holds the table of design: the data flows one way.

@@ -42,10 +42,13 @@ type visit struct {
 const maxOddName = 255
 
 // describe writes what the hello says.
-func (v *visit) describe() {
-	o, h := &v.observed, v.read.Hello()
+func (v *visit) describe() { v.read.Describe(&v.observed) }
+
+// Describe writes into o what the hello says, as far as it was read.
+func (r *Initials) Describe(o *policy.Observation) {
+	h := r.Hello()
 	o.Protocol, o.ALPN = "other", h.ALPN
-	if v.read.QUIC() {
+	if r.QUIC() {
 		o.Protocol = "quic"
 	}
 	name, err := policy.ParseName(h.ServerName)
