@@ -110,8 +110,7 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 	}
 	o.Asked, o.Port, o.Address = t.name.String(), at.Port(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	listed := p.meant(o, t.name)
-	through := p.guard.lets(o.Address)
-	if through {
+	if t.through = p.guard.lets(o.Address); t.through {
 		o.WouldDeny = false
 	}
 	switch {
@@ -123,12 +122,12 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 		return nil, false
 	}
 	t.entered = true
-	if p.enforce && !listed && !through {
+	if p.enforce && !listed && !t.through {
 		if pending, ok = t.named(); !ok {
 			return nil, false
 		}
 	}
-	to := aim{name: t.name, port: o.Port, listed: true, direct: through} // clients could go to private ranges anyway
+	to := aim{name: t.name, port: o.Port, listed: true, direct: t.through} // clients could go to private ranges anyway
 	if p.keepClient && o.Listener == "tproxy" {
 		to.from = o.Client.Addr()
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -333,6 +334,32 @@ func TestCapturedGuard(t *testing.T) {
 	_, err := r.redirected(port)().Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 	require.Equal(t, policy.DestinationProhibited, r.one().Error)
+}
+
+// TestCapturedThrough: a destination that the operator named passes guard, mode and
+// parent; its neighbour does not.
+func TestCapturedThrough(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	r := newRig(t, func(c *Config) {
+		c.Allowed, c.Enforce, c.Limits.FirstTimeout = nil, true, 100*time.Millisecond
+		c.Through = []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port))}
+		c.Parent = func(*url.URL) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") }
+	})
+	conn := r.redirected(port)()
+	io.WriteString(conn, string(clientHello("other.example.org")))
+	_, err := io.ReadFull(conn, make([]byte, 5))
+	require.NoError(t, err)
+	conn.Close()
+	o := r.one()
+	require.NotEqual(t, policy.Denied, o.Outcome)
+	require.False(t, o.WouldDeny)
+	require.Equal(t, true, o.Detail["direct"])
+
+	g := guard{through: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:6443")}}
+	g.listen(netip.MustParseAddrPort("0.0.0.0:6443"))
+	require.Equal(t, public, g.judge(netip.MustParseAddrPort("[::ffff:127.0.0.1]:6443")))
+	require.Equal(t, prohibited, g.judge(netip.MustParseAddrPort("127.0.0.2:6443")), "our own listener")
+	require.Equal(t, local, g.judge(netip.MustParseAddrPort("127.0.0.1:6444")))
 }
 
 // TestCapturedEnforce: what is not listed is refused in its own protocol, before

@@ -22,6 +22,7 @@ type tunnel struct {
 	route    route
 	name     policy.Name // asked for
 	entered  bool        // it counts against the limits
+	through  bool        // the operator named the destination (Config.Through)
 	told     bool        // the client was refused in its own protocol
 	up, down flow
 	alarm    *time.Timer

@@ -116,6 +116,8 @@ var asks = []askRow{
 
 	{policy.StagePolicy, policy.HTTPRequestDenied, stranger, ourselves, "let this client use the proxy (--clients), if it is one of ours",
 		"we refused {target}{why}", "; the network was not asked"},
+	{policy.StagePolicy, policy.HTTPRequestDenied, isolated, ourselves, "find out whether the install needs it ({host}, port {port}): run it once without --isolate, behind egressaudit serve --tproxy",
+		"we refused it{why}", "; the network was not asked"},
 	{policy.StagePolicy, policy.HTTPRequestDenied, nil, ourselves, "add {host} with port {port}, and the server name that clients say there, to a catalog (--catalog), or use --mode observe",
 		"we refused it{why}", "; the network was not asked"},
 	{policy.StagePolicy, policy.DestinationProhibited, nil, ourselves, "allow the address with --allow-address if it is meant, or repair what resolves {host} to it",
@@ -133,6 +135,9 @@ func rcode(want string) func(*failure) bool {
 
 // stranger recognises the refusal of a client that may not use the proxy.
 func stranger(f *failure) bool { return strings.Contains(fact(f.detail, "why"), "--clients") }
+
+// isolated recognises the refusal of what a namespace does not carry.
+func isolated(f *failure) bool { return strings.Contains(fact(f.detail, "why"), "--isolate") }
 
 func by(want policy.By) func(*failure) bool {
 	return func(f *failure) bool { return f.By == want }
