@@ -2,18 +2,19 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"github.com/egressaudit/egressaudit/dnsaudit"
-	"github.com/egressaudit/egressaudit/policy"
 )
 
 // singTime is how long one canary may take.
@@ -69,7 +70,7 @@ func (t *trial) heard(how string) error {
 }
 
 func (t *trial) singProxy() error {
-	c, err := net.DialTimeout("tcp", t.listener.Addr().String(), singTime)
+	c, err := t.dial("tcp", bound(t.listener.Addr()))
 	if err != nil {
 		return err
 	}
@@ -86,19 +87,63 @@ func (t *trial) singProxy() error {
 }
 
 func (t *trial) singName(d dnsaudit.Upstream) error {
-	d.Addr = dialable(d.Addr)
-	r, err := dnsaudit.New(dnsaudit.Config{Servers: []dnsaudit.Upstream{d}, Timeout: singTime})
+	c, err := t.dial(d.Transport, d.Addr)
 	if err != nil {
 		return err
 	}
-	n, err := policy.ParseName(t.session.Canary)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(singTime))
+	code, err := ask(c, d.Transport == "tcp", t.session.Canary)
 	if err != nil {
 		return err
 	}
-	if res := r.Resolve(context.Background(), n); res.RCode != "REFUSED" {
-		return fmt.Errorf("answered %q, not REFUSED (%s)", res.RCode, res.Detail)
+	if code != dnsmessage.RCodeRefused {
+		return fmt.Errorf("answered %v, not REFUSED", code)
 	}
 	return t.heard(d.Transport)
+}
+
+// ask asks for the IPv4 addresses of a name, and says the response code.
+func ask(c net.Conn, stream bool, name string) (dnsmessage.RCode, error) {
+	n, err := dnsmessage.NewName(name + ".")
+	if err != nil {
+		return 0, err
+	}
+	m := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: 1, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+	}
+	question, err := m.Pack()
+	if err != nil {
+		return 0, err
+	}
+	if stream { // RFC 1035 section 4.2.2
+		question = append([]byte{0, byte(len(question))}, question...)
+	}
+	if _, err := c.Write(question); err != nil {
+		return 0, err
+	}
+	if stream {
+		if _, err := io.ReadFull(c, make([]byte, 2)); err != nil {
+			return 0, err
+		}
+	}
+	var answer [512]byte
+	size, err := c.Read(answer[:])
+	if err != nil {
+		return 0, err
+	}
+	var parser dnsmessage.Parser
+	head, err := parser.Start(answer[:size])
+	return head.RCode, err
+}
+
+// dial connects to a listener of ours, where its clients are.
+func (t *trial) dial(network string, to netip.AddrPort) (net.Conn, error) {
+	if t.isolated != nil {
+		return t.isolated.space.Dial(network, to.Port())
+	}
+	return net.DialTimeout(network, dialable(to).String(), singTime)
 }
 
 func randomLabel() string {

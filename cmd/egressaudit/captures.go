@@ -204,7 +204,7 @@ func (k *captures) doors() []captureDoor {
 // singCaptured says the canary's name to a transparent listener, which nobody
 // redirected: it is refused.
 func (t *trial) singCaptured(d captureDoor) error {
-	c, err := net.DialTimeout("tcp", dialable(bound(d.at)).String(), singTime)
+	c, err := t.dial("tcp", bound(d.at))
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ import (
 //	child wait         until a signal comes, which it names; ends with 9
 //	child die          of a signal that it sends to itself
 //	child lookup SERVER NAME
+//	child dial NETWORK ADDRESS...
+//	                   what comes of a connection, or of a packet, to each
 //	child exit N
 func child() {
 	switch args := os.Args[2:]; os.Args[1] {
@@ -33,6 +35,10 @@ func child() {
 		childGet(args)
 	case "lookup":
 		childLookup(args[0], args[1])
+	case "dial":
+		for _, a := range args[1:] {
+			childDial(args[0], a)
+		}
 	case "copy":
 		io.Copy(os.Stdout, os.Stdin)
 		fmt.Fprintln(os.Stderr, "the child's own words")
@@ -81,6 +87,19 @@ func childGet(urls []string) {
 		resp.Body.Close()
 		fmt.Println(u, resp.StatusCode)
 	}
+}
+
+// childDial prints what the system says against it.
+func childDial(network, address string) {
+	c, err := net.DialTimeout(network, address, patience)
+	if err == nil {
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err = c.Write([]byte("words")); err == nil {
+			_, err = c.Read(make([]byte, 100))
+		}
+	}
+	fmt.Println(network, address, err)
 }
 
 // childLookup asks a name server for the IPv4 addresses of a name.

@@ -9,8 +9,11 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/egressaudit/egressaudit/proxy/capture/isolate"
 )
 
 func main() {
+	isolate.Main(os.Args) // where run --isolate started us again
 	os.Exit(run(context.Background(), os.Args[1:], environ{os.Environ(), os.Stdin, os.Stdout, os.Stderr}))
 }

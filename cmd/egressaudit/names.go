@@ -51,9 +51,21 @@ func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink polic
 		return fmt.Errorf("--dns-rate %v: write a number above zero, or leave it out for no limit", f.rate)
 	}
 	servers, err := p.servers("")
+	if err == nil {
+		err = n.prepare(p, f, servers, config, sink)
+	}
 	if err != nil {
 		return err
 	}
+	if n.udp, n.tcp, err = dnsDoor.both(f.address); err != nil {
+		return err
+	}
+	config.Own = append(config.Own, bound(n.tcp.Addr()))
+	return n.forwarder.Refuses(n.tcp.Addr())
+}
+
+// prepare makes the forwarder, without sockets.
+func (n *nameServer) prepare(p *path, f nameFlags, servers []dnsaudit.Upstream, config *proxy.Config, sink policy.Sink) (err error) {
 	memory := dnsaudit.NewMemory(0)
 	if n.forwarder, err = dnsaudit.NewForwarder(dnsaudit.ForwarderConfig{
 		Upstreams: servers, Sink: sink, Clients: config.Clients, Allowed: config.Allowed, Timeout: p.dnsWait,
@@ -61,12 +73,8 @@ func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink polic
 	}); err != nil {
 		return fmt.Errorf("--dns: %w", err)
 	}
-	if n.udp, n.tcp, err = dnsDoor.both(f.address); err != nil {
-		return err
-	}
-	config.Own = append(config.Own, bound(n.tcp.Addr()))
 	config.Memory = memory
-	return n.forwarder.Refuses(n.tcp.Addr())
+	return nil
 }
 
 // shut closes sockets that nobody serves.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,7 @@ const grace = time.Second
 func newRun(env environ) *cobra.Command {
 	var r required
 	var p path
+	var f isolateFlags
 	var o rendering
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
@@ -38,6 +40,14 @@ own on loopback, records every connection, and prints the gap report when
 COMMAND has ended. The caller's own proxy settings become the parent, and its
 NO_PROXY is honoured behind us, so that those connections are seen, too.
 
+With --isolate, as root or where the kernel allows user namespaces, COMMAND gets
+a network namespace of its own, and its programs need no proxy settings: TCP is
+carried to where it was going, DNS is answered by asking --resolver, other UDP
+is refused and recorded. Loopback is COMMAND's own, but for --isolate-allow.
+As root it lacks CAP_NET_ADMIN, CAP_SYS_ADMIN (so it cannot mount) and
+CAP_SYS_PTRACE; in a user namespace sudo does nothing. Unix sockets stay as they
+are: the report names those that it could reach.
+
 COMMAND keeps its standard streams and gets our signals; Ctrl-C ends it, and the
 report is still made. The report goes to stderr, or to -o FILE.
 
@@ -45,10 +55,11 @@ Exit status: COMMAND's own where that is not 0 (126 cannot be run, 127 not
 found, 128+n signal n); else 0 no gap that --fail-on names, 1 such a gap, 2
 trouble, 3 cannot tell.`,
 		Example: `  egressaudit run --region eastus -- az connectedk8s connect -n edge -g lab
+  sudo egressaudit run --isolate --isolate-allow 127.0.0.1:6443 -- ./install.sh
   egressaudit run --catalog my.yaml --format json -o gaps.json -- ./install.sh`,
 		Args: wants(math.MaxInt, "a command"),
 		RunE: func(c *cobra.Command, args []string) error {
-			status, err := runTrial(c.Context(), env, &r, &p, &o, args)
+			status, err := runTrial(c.Context(), env, &r, &p, &f, &o, args)
 			if err != nil {
 				return err
 			}
@@ -59,12 +70,13 @@ trouble, 3 cannot tell.`,
 	r.register(c, "")
 	r.registerScope(c, "all")
 	p.register(c, "env", "admin")
+	f.register(c)
 	o.register(c, "stderr")
 	return c
 }
 
 // runTrial is the verb: begin, child, end, report.
-func runTrial(ctx context.Context, env environ, r *required, p *path, o *rendering, args []string) (int, error) {
+func runTrial(ctx context.Context, env environ, r *required, p *path, f *isolateFlags, o *rendering, args []string) (int, error) {
 	on, err := o.check(p.ledger)
 	if err != nil {
 		return 0, err
@@ -78,20 +90,26 @@ func runTrial(ctx context.Context, env environ, r *required, p *path, o *renderi
 	signal.Notify(signals, passedOn...) // until the report is made
 	defer signal.Stop(signals)
 	progress := newProgress(env)
+	isolated, err := f.start(env)
+	if err != nil {
+		return 0, err
+	}
+	defer isolated.close(env)
 	t, err := begin(env, r, p, settings{
-		listen: "127.0.0.1:0", privateAllowed: true, noProxy: append(split(childNoProxy), split(p.noProxy)...),
+		listen: "127.0.0.1:0", privateAllowed: true, noProxy: noProxyOf(isolated, p), isolated: isolated,
 		observe: progress.add, log: zerolog.Nop(),
 	})
 	if err != nil {
 		return 0, err
 	}
 	announce(env, t, p, args)
-	if status := t.startChild(env, child, signals); status != 0 {
+	child, status := t.startChild(env, child, signals)
+	if status != 0 {
 		t.discard()
 		return status, nil
 	}
 	progress.start(report.Options{Index: t.index.Load(), Catalogs: t.catalogs, Scopes: r.scopes})
-	status := waitFor(ctx, child, signals)
+	status = waitFor(ctx, child, signals)
 	progress.stop()
 	drain, cancel := context.WithTimeout(ctx, min(grace, t.drain))
 	defer cancel()
@@ -155,21 +173,28 @@ func signalStatus(s os.Signal) int {
 	return 128 + int(n)
 }
 
-// startChild starts the command with our proxy in its environment. Where that
-// fails, or a signal came before, it returns the exit status.
-func (t *trial) startChild(env environ, child *exec.Cmd, signals <-chan os.Signal) int {
+// startChild starts the command with our proxy in its environment, or in its own
+// namespace, and returns what runs. Where that fails, or a signal came before, it
+// returns the exit status.
+func (t *trial) startChild(env environ, child *exec.Cmd, signals <-chan os.Signal) (*exec.Cmd, int) {
 	select {
 	case s := <-signals: // the child would not get it
-		return signalStatus(s)
+		return nil, signalStatus(s)
 	default:
 	}
-	child.Stdin, child.Stdout, child.Stderr = env.stdin, env.stdout, env.stderr
-	child.Env = childEnv(env.vars, "http://"+t.listener.Addr().String())
-	err := child.Start()
+	err, running := error(nil), child
+	if t.isolated != nil {
+		running = t.isolated.space.Command
+		err = t.isolated.space.Exec(child.Path, child.Args, t.isolatedEnv(env.vars))
+	} else {
+		child.Stdin, child.Stdout, child.Stderr = env.stdin, env.stdout, env.stderr
+		child.Env = childEnv(env.vars, "http://"+t.listener.Addr().String())
+		err = child.Start()
+	}
 	if err != nil {
 		complain(env, startError(child, err))
 	}
-	return childStatus(err)
+	return running, childStatus(err)
 }
 
 // startError says what to do about a command that the system does not run.
@@ -206,18 +231,26 @@ func waitFor(ctx context.Context, child *exec.Cmd, signals <-chan os.Signal) int
 
 // childEnv is the caller's environment with our proxy in it.
 func childEnv(vars []string, proxy string) []string {
-	var out []string
-	for _, v := range vars {
-		switch name, _, _ := strings.Cut(v, "="); strings.ToUpper(name) {
-		case "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY":
-		default:
-			out = append(out, v)
-		}
-	}
+	out := slices.DeleteFunc(slices.Clone(vars), proxySetting)
 	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
 		out = append(out, name+"="+proxy, strings.ToLower(name)+"="+proxy)
 	}
 	return append(out, "NO_PROXY="+childNoProxy, "no_proxy="+childNoProxy)
+}
+
+// noProxyOf is what clients reach without us: nothing that a namespace encloses.
+func noProxyOf(isolated *isolation, p *path) []string {
+	if isolated != nil {
+		return split(p.noProxy)
+	}
+	return append(split(childNoProxy), split(p.noProxy)...)
+}
+
+// proxySetting says whether a variable, as NAME=VALUE, is one of those that lead
+// clients to a proxy.
+func proxySetting(v string) bool {
+	name, _, _ := strings.Cut(v, "=")
+	return slices.Contains([]string{"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY"}, strings.ToUpper(name))
 }
 
 // announce says, before the child starts, what is observed.
@@ -232,6 +265,10 @@ func announce(env environ, t *trial, p *path, args []string) {
 	if !t.fresh {
 		goesOn = ", which goes on: the report covers its earlier trials, too"
 	}
-	say(env, "observing what %s sends to the proxy %s%s, as seen from %s%s; up to %d connections at once; ledger %s%s",
-		report.Escape(args[0]), t.listener.Addr(), through, report.Escape(p.vantage), blind, p.limits.Tunnels, report.Escape(t.path), goesOn)
+	at := "sends to the proxy " + t.listener.Addr().String()
+	if t.isolated != nil {
+		at = "sends from a network namespace of its own"
+	}
+	say(env, "observing what %s %s%s, as seen from %s%s; up to %d connections at once; ledger %s%s",
+		report.Escape(args[0]), at, through, report.Escape(p.vantage), blind, p.limits.Tunnels, report.Escape(t.path), goesOn)
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/egressaudit/egressaudit/proxy/capture/isolate"
 	"github.com/egressaudit/egressaudit/test/lab"
 )
 
@@ -29,6 +30,7 @@ import (
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
+	isolate.Main(os.Args)
 	testscript.Main(m, map[string]func(){"egressaudit": main, "child": child})
 }
 
@@ -65,8 +67,16 @@ func TestScripts(t *testing.T) {
 			"json": jsonAt, "line": lineOf, "drop": drop, "tear": tear, "occupy": occupy,
 		},
 		Condition: func(c string) (bool, error) {
-			if c == "root" {
+			switch c {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "isolate": // whether this kernel gives this user namespaces
+				s, err := isolate.Start(isolate.Config{}, nil, nil, nil)
+				if err != nil {
+					fmt.Fprintln(os.Stderr, "SKIPPED run-isolate:", err)
+					return false, nil
+				}
+				return true, s.Close()
 			}
 			return false, fmt.Errorf("no condition %q", c)
 		},

@@ -39,6 +39,7 @@ type trial struct {
 	broken   error         // why, where nobody told it to; good after served
 	drain    time.Duration
 	observe  func(*policy.Observation)
+	isolated *isolation
 	canaries chan string // how each canary that was recorded had come: connect, udp or tcp
 	ways     string      // what goes through the parent, for people; "" without one
 }
@@ -48,6 +49,7 @@ type settings struct {
 	listen         string
 	names          nameFlags
 	captures       captureFlags
+	isolated       *isolation       // whose sockets are listened on; nil: those that the flags name
 	own            []netip.AddrPort // what else of us listens
 	privateAllowed bool
 	noProxy        []string
@@ -69,7 +71,7 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{catalogs: catalogs, drain: p.drain, observe: s.observe, served: make(chan struct{}), canaries: make(chan string, 64)}
+	t := &trial{catalogs: catalogs, drain: p.drain, observe: s.observe, served: make(chan struct{}), isolated: s.isolated, canaries: make(chan string, 64)}
 	t.index.Store(policy.NewIndex(catalogs...))
 	config.Canary, _ = policy.ParseName(randomLabel() + ".canary.egressaudit.invalid") // always a name
 	if err := t.open(p, &config, s); err != nil {
@@ -95,6 +97,9 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 
 // open binds the listeners.
 func (t *trial) open(p *path, config *proxy.Config, s settings) (err error) {
+	if t.isolated != nil {
+		return t.isolated.open(t, p, config)
+	}
 	if err = proxyDoor.named(s.listen, len(config.Clients) > 0); err != nil {
 		return err
 	}
@@ -121,8 +126,8 @@ func (t *trial) shut() {
 func (t *trial) describe(r *required, p *path, parent string, canary policy.Name, noProxy []string) {
 	t.session = policy.Session{
 		Version: version(), Scopes: r.scopes, Regions: r.filled(), Set: r.others(), Mode: p.mode, Parent: parent,
-		Listeners: slices.Concat([]string{"connect " + t.listener.Addr().String()}, t.captures.listeners(), t.names.listeners()),
-		Canary:    canary.String(), NoProxy: noProxy, Limits: p.limitMap(), Catalogs: refs(t.catalogs),
+		Listeners:  slices.Concat([]string{"connect " + t.listener.Addr().String()}, t.captures.listeners(), t.names.listeners(), t.isolated.listeners()),
+		BlindSpots: t.isolated.blind(), Canary: canary.String(), NoProxy: noProxy, Limits: p.limitMap(), Catalogs: refs(t.catalogs),
 	}
 }
 
@@ -155,6 +160,7 @@ func (t *trial) serve(config proxy.Config, s settings) {
 	}()
 	t.names.serve()
 	t.captures.serve(t, s.captures.keepClient)
+	t.isolated.serve(t)
 }
 
 // record hands an observation to whoever looks, and to the ledger.
@@ -236,14 +242,18 @@ var localServer = dnsaudit.Upstream{Addr: netip.MustParseAddrPort("127.0.0.1:53"
 // goes around it fail.
 func (p *path) resolve(behindParent bool, c dnsaudit.Config) (*dnsaudit.Resolver, error) {
 	var err error
-	c.Servers, err = p.servers(c.ResolvConf)
-	switch {
-	case errors.Is(err, dnsaudit.ErrNoServers) && behindParent:
-		c.Servers = []dnsaudit.Upstream{localServer}
-	case err != nil:
+	if c.Servers, err = p.serversBehind(behindParent, c.ResolvConf); err != nil {
 		return nil, err
 	}
 	return dnsaudit.New(c)
+}
+
+func (p *path) serversBehind(parent bool, conf string) ([]dnsaudit.Upstream, error) {
+	servers, err := p.servers(conf)
+	if errors.Is(err, dnsaudit.ErrNoServers) && parent {
+		return []dnsaudit.Upstream{localServer}, nil
+	}
+	return servers, err
 }
 
 func (t *trial) openLedger(p *path) (err error) {
@@ -291,8 +301,10 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	canary := t.sing()
 	names := t.stop(drain)
 	stop := t.session
+	refused, more := t.isolated.end()
+	stop.BlindSpots = slices.Concat(stop.BlindSpots, more)
 	stop.ChildStatus, stop.Unseen = childStatus, t.captures.unseen()
-	return errors.Join(t.broken, names, canary, t.ledger.Stop(&stop))
+	return errors.Join(t.broken, names, canary, refused, t.ledger.Stop(&stop))
 }
 
 // stop stops the listeners; the error is why one of them had ended before.

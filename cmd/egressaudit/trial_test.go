@@ -149,7 +149,8 @@ func TestSignalBeforeChild(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- syscall.SIGINT
 	child := exec.Command("true")
-	require.Equal(t, 130, new(trial).startChild(environ{}, child, signals))
+	_, status := new(trial).startChild(environ{}, child, signals)
+	require.Equal(t, 130, status)
 	require.Nil(t, child.Process)
 }
 
