@@ -6,6 +6,6 @@ set -eu
 cd "$(dirname "$0")"
 suite=e2e
 packages="curl wget git openssl python3 python3-requests python3-pip skopeo docker-registry strace tinyproxy util-linux
-	iproute2 nftables iptables procps libc-bin openssh-client containerd"
+	iproute2 nftables iptables procps libc-bin openssh-client containerd bind9-dnsutils"
 root="the tests open the ports 443 and 80, mount a small disk, make network namespaces"
 . ../suite/suite.sh
