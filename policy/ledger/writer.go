@@ -131,6 +131,18 @@ func (w *Writer) Append(o *policy.Observation) error {
 	return w.add(&policy.Record{Kind: o.Kind, Phase: w.phaseAt(o.Begun), Observation: o})
 }
 
+// Miss appends a lost record, for count observations that a sensor could not make:
+// a reader doubts everything then. An error means that it was not accepted.
+func (w *Writer) Miss(count int, why string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.room(); err != nil {
+		return err
+	}
+	now := w.stamp()
+	return w.add(&policy.Record{Kind: policy.KindLost, Phase: w.phaseAt(now), Count: count, Why: why})
+}
+
 // Mark begins the phase text: one to 256 bytes.
 func (w *Writer) Mark(text string) error {
 	if text == "" || len(text) > maxPhase {

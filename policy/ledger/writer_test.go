@@ -81,6 +81,21 @@ func TestMarkRefusesWhatNamesNoPhase(t *testing.T) {
 	require.Zero(t, w.Lost())
 }
 
+// TestMiss: what a sensor could not even make an observation of is in the file, and
+// is not counted as the Writer's own loss.
+func TestMiss(t *testing.T) {
+	path := newPath(t)
+	w := open(t, path, Options{})
+	require.NoError(t, w.Miss(3, "too fast"))
+	require.Zero(t, w.Lost())
+	require.NoError(t, w.Close())
+	require.ErrorIs(t, w.Miss(1, "late"), ErrClosed)
+	rs := requireWhole(t, path)
+	require.Equal(t, []policy.Kind{policy.KindLost}, kinds(rs))
+	require.Equal(t, 3, rs[0].Count)
+	require.Equal(t, "too fast", rs[0].Why)
+}
+
 func TestTimeNeverGoesBack(t *testing.T) {
 	path := newPath(t)
 	clock := []time.Time{noon, noon.Add(time.Hour), noon, noon.Add(time.Minute), noon.Add(2 * time.Hour)}
