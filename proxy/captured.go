@@ -127,7 +127,7 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 			return nil, false
 		}
 	}
-	to := aim{name: t.name, port: o.Port, listed: true, direct: t.through} // clients could go to private ranges anyway
+	to := aim{name: t.name, port: o.Port, listed: true, direct: t.through || p.capturedDirect} // clients could go to private ranges anyway
 	if p.keepClient && o.Listener == "tproxy" {
 		to.from = o.Client.Addr()
 	}

@@ -355,6 +355,17 @@ func TestCapturedThrough(t *testing.T) {
 	require.False(t, o.WouldDeny)
 	require.Equal(t, true, o.Detail["direct"])
 
+	r = newRig(t, func(c *Config) {
+		c.CapturedDirect = true
+		c.Parent = func(*url.URL) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") }
+	})
+	conn = r.redirected(port)()
+	io.WriteString(conn, "words")
+	_, err = io.ReadFull(conn, make([]byte, 5))
+	require.NoError(t, err)
+	conn.Close()
+	require.Equal(t, policy.OK, r.one().Outcome, "around the parent")
+
 	g := guard{through: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:6443")}}
 	g.listen(netip.MustParseAddrPort("0.0.0.0:6443"))
 	require.Equal(t, public, g.judge(netip.MustParseAddrPort("[::ffff:127.0.0.1]:6443")))

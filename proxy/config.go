@@ -35,6 +35,9 @@ type Config struct {
 	Clients []netip.Prefix
 	// Allowed addresses are neither guarded nor taken for a sinkhole.
 	Allowed []netip.Prefix
+	// CapturedDirect has captured connections go around Parent: clients that know of
+	// no proxy would go there without it, too.
+	CapturedDirect bool
 	// Through are destinations that the operator named one by one: dialled directly
 	// for captured connections, whatever guard, mode and parent say.
 	Through []netip.AddrPort

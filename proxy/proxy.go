@@ -27,6 +27,7 @@ type Proxy struct {
 	index                  atomic.Pointer[policy.Index]
 	enforce                bool
 	keepClient, refuseQUIC bool
+	capturedDirect         bool
 	resolve                func(context.Context, policy.Name) policy.Resolution
 	memory                 Memory
 	parent                 func(*url.URL) (*url.URL, error)
@@ -64,7 +65,7 @@ type Proxy struct {
 // New makes a Proxy; c's zero fields have their documented defaults.
 func New(c Config) *Proxy {
 	p := &Proxy{
-		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
+		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, capturedDirect: c.CapturedDirect, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
 		guard:    guard{allowed: c.Allowed, through: c.Through, privateAllowed: c.PrivateAllowed},
 		limits:   c.Limits.or(DefaultLimits(1024)),

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/proxy"
 	"github.com/egressaudit/egressaudit/proxy/capture/isolate"
 )
@@ -125,7 +126,7 @@ func routesIPv6() bool {
 func (i *isolation) open(t *trial, p *path, config *proxy.Config) error {
 	t.listener, t.captures.redirect = i.space.Proxy, i.space.Captured
 	t.names.udp, t.names.tcp = i.space.Packets, i.space.Names
-	config.Clients, config.Through, config.RefuseQUIC = isolate.Clients(), i.through, true
+	config.Clients, config.Through, config.RefuseQUIC, config.CapturedDirect = isolate.Clients(), i.through, true, true
 	servers, err := p.serversBehind(config.Parent != nil, "")
 	if err != nil {
 		return err
@@ -146,7 +147,7 @@ func (i *isolation) serve(t *trial) {
 }
 
 // end records what was refused, and says what of it is not in the ledger.
-func (i *isolation) end() (err error, blind []string) {
+func (i *isolation) end(book *ledger.Writer) (blind []string, err error) {
 	if i == nil {
 		return nil, nil
 	}
@@ -154,9 +155,9 @@ func (i *isolation) end() (err error, blind []string) {
 	<-i.watched
 	blind = i.refusals.End()
 	if i.lost > 0 {
-		blind = append(blind, "packets were refused faster than they could be recorded: "+strconv.FormatUint(i.lost, 10)+" times some were lost")
+		err = book.Miss(int(i.lost), "packets were refused faster than they could be read")
 	}
-	return i.broken, blind
+	return blind, errors.Join(i.broken, err)
 }
 
 // close ends the command, where it has not, and says what it left running.

@@ -301,7 +301,7 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	canary := t.sing()
 	names := t.stop(drain)
 	stop := t.session
-	refused, more := t.isolated.end()
+	more, refused := t.isolated.end(t.ledger)
 	stop.BlindSpots = slices.Concat(stop.BlindSpots, more)
 	stop.ChildStatus, stop.Unseen = childStatus, t.captures.unseen()
 	return errors.Join(t.broken, names, canary, refused, t.ledger.Stop(&stop))

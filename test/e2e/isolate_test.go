@@ -212,6 +212,39 @@ func TestIsolated(t *testing.T) {
 	})
 }
 
+// TestIsolatedParent has a proxy of the caller's that is down: clients that use it
+// meet that, others go out as they would without us.
+func TestIsolatedParent(t *testing.T) {
+	need(t, isolatePrograms...)
+	asEach(t, func(t *testing.T, user string) {
+		o := newOutside(t)
+		x := o.isolated(t, user, []string{"HTTPS_PROXY=http://198.18.0.77:3128"}, nil, "sh", "-c", `
+			curl -sS --cacert "$0" https://other.egress.test/
+			curl -sS --noproxy '*' --cacert "$0" https://web.egress.test/`, o.ca)
+		x.start()
+		require.Equal(t, 1, x.wait(), x.said())
+		require.Equal(t, "here is web.egress.test\n", x.stdout.String())
+		r := x.judged(t)
+		require.EqualValues(t, "used", endpoint(t, r, "web").Status)
+		other := endpoint(t, r, "other")
+		require.EqualValues(t, "blocked", other.Status)
+		require.Equal(t, policy.StageParent, other.Cause.Stage)
+	})
+}
+
+// TestIsolatedForbidden is a user to whom the kernel gives no namespace: one line
+// that says what to do, and no file.
+func TestIsolatedForbidden(t *testing.T) {
+	need(t, isolatePrograms...)
+	o := newOutside(t)
+	x := o.command(t, nil, "unshare", "--user", "--map-root-user", "sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces
+		exec setpriv --bounding-set=-all --inh-caps=-all "$0" run --isolate --ledger t.jsonl -- true`, o.program)
+	x.start()
+	require.Equal(t, 2, x.wait(), x.stderr.String())
+	require.Regexp(t, `^egressaudit: --isolate: the kernel gives this user no network namespace of its own: .* \(run egressaudit as root, or allow unprivileged user namespaces: sysctl user.max_user_namespaces=10000\)\n$`, x.stderr.String())
+	require.NoFileExists(t, filepath.Join(o.dir, "t.jsonl"))
+}
+
 // TestIsolatedEscapes tries the ways out that an install could take by accident.
 func TestIsolatedEscapes(t *testing.T) {
 	suite.Need(t, append(isolatePrograms, "nft", "nsenter", "iptables")...)

@@ -45,13 +45,13 @@ type rules struct {
 func lay(c Config, captured, names uint16) error {
 	conn, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("load rules: %w", err)
+		return fmt.Errorf("load rules (kernel modules nf_tables, nft_redir, nft_reject_inet, nft_log): %w", err)
 	}
 	r := rules{conn, conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "egressaudit"})}
 	r.lead(c, captured, names)
 	r.refuse()
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("load rules: %w", err)
+		return fmt.Errorf("load rules (kernel modules nf_tables, nft_redir, nft_reject_inet, nft_log): %w", err)
 	}
 	return nil
 }

@@ -225,6 +225,7 @@ func (s *Space) guard() error {
 	defer end.Close()
 	s.leash, s.watcher = leash, again("watch")
 	s.watcher.Stdin, s.watcher.ExtraFiles = end, []*os.File{s.ns}
+	s.watcher.Dir = "/"                                        // it holds no folder
 	s.watcher.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no key on the terminal reaches it
 	if err := s.watcher.Start(); err != nil {
 		s.watcher = nil

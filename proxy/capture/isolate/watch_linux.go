@@ -20,7 +20,7 @@ const logBuffer = 4 << 20
 func listenLog() (*netlink.Conn, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return nil, fmt.Errorf("listen for refused packets: %w", err)
+		return nil, fmt.Errorf("listen for refused packets (kernel module nfnetlink_log): %w", err)
 	}
 	_ = c.SetReadBuffer(logBuffer) // as much as the system allows
 	for _, group := range []Why{Refused, Closed} {
