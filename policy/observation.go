@@ -155,9 +155,6 @@ type Session struct {
 	Ledger    string         `json:"ledger,omitempty"` // a UUID
 	Canary    string         `json:"canary,omitempty"`
 	NoProxy   []string       `json:"no_proxy,omitempty"`
-	// Unseen counts, at stop, the packets that no rule of the firewall sent to a
-	// transparent listener, by kind: "tcp", "udp", "other". nil: nobody counted.
-	Unseen map[string]any `json:"unseen,omitempty"`
 	// BlindSpots are what whoever records knows that it cannot see, a sentence each.
 	BlindSpots []string `json:"blind_spots,omitempty"`
 	// ChildStatus is that of run's command, at stop.

@@ -246,16 +246,16 @@ func unseenPackets() map[string]int64 {
 // listens says whether anything is captured.
 func (k *captures) listens() bool { return k.redirect != nil || k.tproxy != nil }
 
-// unseen counts what went by since the start, for the ledger.
-func (k *captures) unseen() map[string]any {
+// unseen says what went by since the start that no rule sends to us.
+func (k *captures) unseen() (spots []string) {
 	if !k.listens() {
 		return nil
 	}
-	out := map[string]any{}
-	for kind, n := range unseenPackets() {
-		if n > k.before[kind] {
-			out[kind] = n - k.before[kind]
+	now := unseenPackets()
+	for _, c := range []struct{ kind, of string }{{"tcp", "TCP"}, {"udp", "UDP other than DNS and QUIC"}, {"other", "other protocols"}} {
+		if n := now[c.kind] - k.before[c.kind]; n > 0 {
+			spots = append(spots, fmt.Sprintf("packets of %s went by that no rule of the firewall sends to us: %d", c.of, n))
 		}
 	}
-	return out
+	return spots
 }

@@ -302,8 +302,8 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	names := t.stop(drain)
 	stop := t.session
 	more, refused := t.isolated.end(t.ledger)
-	stop.BlindSpots = slices.Concat(stop.BlindSpots, more)
-	stop.ChildStatus, stop.Unseen = childStatus, t.captures.unseen()
+	stop.BlindSpots = slices.Concat(stop.BlindSpots, more, t.captures.unseen())
+	stop.ChildStatus = childStatus
 	return errors.Join(t.broken, names, canary, refused, t.ledger.Stop(&stop))
 }
 

@@ -53,7 +53,6 @@ func appendSession(dst []byte, s *policy.Session) []byte {
 	dst = appendText(dst, `,"ledger":`, s.Ledger)
 	dst = appendText(dst, `,"canary":`, s.Canary)
 	dst = appendList(dst, `,"no_proxy":`, s.NoProxy)
-	dst = appendMap(dst, `,"unseen":`, s.Unseen)
 	dst = appendList(dst, `,"blind_spots":`, s.BlindSpots)
 	if s.ChildStatus != nil {
 		dst = append(dst, `,"child_status":`...)

@@ -151,10 +151,6 @@ func (j *judgement) listeners(say func(bool, string, ...any)) {
 	say(!capture, "only programs that use the proxy settings were seen: traffic that ignores them went another way")
 	say(!has["tproxy"] && !has["isolate"], "UDP was not in the path: QUIC (HTTP/3 on UDP 443) would go unseen")
 	say(capture && !six, "IPv6 was not captured: the listeners are IPv4 only")
-	for _, k := range []struct{ kind, of string }{{"tcp", "TCP"}, {"udp", "UDP other than DNS and QUIC"}, {"other", "other protocols"}} {
-		n := j.b.uncaught[k.kind]
-		say(n > 0, "%d %s of %s went by that no rule sends to us", n, plural(n, "packet", "packets"), k.of)
-	}
 	say(!has["dns"], "DNS was not in our hands: a look-up that nobody followed up leaves no trace here")
 }
 

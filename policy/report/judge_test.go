@@ -229,15 +229,3 @@ func TestServerNameElsewhere(t *testing.T) {
 	require.Contains(t, found[0].Text, "went to 203.0.113.9 and said quay.io")
 	require.Len(t, found[0].Evidence, 1)
 }
-
-// TestUncaught: what no rule sent to us is a blind spot, over all sessions.
-func TestUncaught(t *testing.T) {
-	unseen := func(r *policy.Record) {
-		r.Session = &policy.Session{Unseen: map[string]any{"udp": int64(3), "tcp": float64(1), "sctp": int64(2), "other": "odd"}}
-	}
-	r := started().conn("quay.io", ok).stop(unseen).restart().sing().stop(unseen).report(Options{Catalogs: []*policy.Catalog{small}})
-	spots := strings.Join(r.BlindSpots, "\n")
-	require.Contains(t, spots, "6 packets of UDP other than DNS and QUIC went by that no rule sends to us")
-	require.Contains(t, spots, "2 packets of TCP went by")
-	require.Contains(t, spots, "4 packets of other protocols went by")
-}

@@ -31,7 +31,6 @@ type trial struct {
 	told       []string // blind spots that the recording tells of itself
 	listeners  []string
 	child      *int
-	uncaught   uncaught
 	session    session
 	sessions   int
 	killed     int      // sessions that a start ended
@@ -104,9 +103,6 @@ func (t *trial) stop(r *policy.Record) {
 		return
 	}
 	t.take(r.Session)
-	for kind, n := range r.Session.Unseen {
-		t.uncaught.add(kind, n)
-	}
 	if c := r.Session.ChildStatus; c != nil {
 		status := *c
 		t.child = &status
@@ -262,25 +258,4 @@ func addWord(list []string, s string) []string {
 		return list
 	}
 	return append(list, keep(s))
-}
-
-// uncaught are packets that no rule sent to a transparent listener, by kind.
-type uncaught map[string]uint64
-
-// add counts n more; a kind that this program does not know counts as other.
-func (u *uncaught) add(kind string, n any) {
-	if kind != "tcp" && kind != "udp" {
-		kind = "other"
-	}
-	if *u == nil {
-		*u = uncaught{}
-	}
-	switch n := n.(type) {
-	case int64:
-		(*u)[kind] += uint64(max(n, 0))
-	case float64:
-		(*u)[kind] += uint64(max(n, 0))
-	case uint64:
-		(*u)[kind] += n
-	}
 }

@@ -44,7 +44,7 @@ const (
 func newOutside(t *testing.T) *outside {
 	t.Helper()
 	require.NoError(t, netns.Sweep("eaisol"))
-	n := netns.New("eaisol", strings.ToLower(strings.Map(letter, t.Name())))
+	n := netns.New("eaisol", strings.ToLower(strings.Map(onlyLetters, t.Name())))
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	space, err := n.Add("host")
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func newOutside(t *testing.T) *outside {
 	return o
 }
 
-func letter(r rune) rune {
+func onlyLetters(r rune) rune {
 	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
 		return r
 	}
@@ -215,7 +215,7 @@ func TestIsolated(t *testing.T) {
 // TestIsolatedParent has a proxy of the caller's that is down: clients that use it
 // meet that, others go out as they would without us.
 func TestIsolatedParent(t *testing.T) {
-	need(t, isolatePrograms...)
+	suite.Need(t, isolatePrograms...)
 	asEach(t, func(t *testing.T, user string) {
 		o := newOutside(t)
 		x := o.isolated(t, user, []string{"HTTPS_PROXY=http://198.18.0.77:3128"}, nil, "sh", "-c", `
@@ -235,7 +235,7 @@ func TestIsolatedParent(t *testing.T) {
 // TestIsolatedForbidden is a user to whom the kernel gives no namespace: one line
 // that says what to do, and no file.
 func TestIsolatedForbidden(t *testing.T) {
-	need(t, isolatePrograms...)
+	suite.Need(t, isolatePrograms...)
 	o := newOutside(t)
 	x := o.command(t, nil, "unshare", "--user", "--map-root-user", "sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces
 		exec setpriv --bounding-set=-all --inh-caps=-all "$0" run --isolate --ledger t.jsonl -- true`, o.program)
