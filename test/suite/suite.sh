@@ -65,6 +65,7 @@ fi
 
 # What a test leaves behind when it is cut short goes with this folder.
 dir=$(mktemp -d "${TMPDIR:-/tmp}/egressaudit-$suite.XXXXXX")
+chmod 711 "$dir" # for tests as another user
 begun=$(date +%s)
 {
 	status=0
