@@ -69,14 +69,15 @@ func (w *World) start() (err error) {
 	if w.inspector, err = newAuthority("Example Corp", "Example Corp TLS Inspection CA"); err != nil {
 		return err
 	}
+	if err := w.settle(); err != nil { // first of all: whoever is served reads the ports
+		return err
+	}
 	if w.parent, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
 		return err
 	}
 	w.accept(w.parent, w.servePeer)
-	if w.names, err = w.serveDNS(); err != nil {
-		return err
-	}
-	return w.settle()
+	w.names, err = w.serveDNS()
+	return err
 }
 
 // Close ends every connection and listener, and waits for all goroutines. It
