@@ -346,7 +346,7 @@ func TestCapturedThrough(t *testing.T) {
 		c.Parent = func(*url.URL) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") }
 	})
 	conn := r.redirected(port)()
-	io.WriteString(conn, string(clientHello("other.example.org")))
+	conn.Write(clientHello("other.example.org"))
 	_, err := io.ReadFull(conn, make([]byte, 5))
 	require.NoError(t, err)
 	conn.Close()

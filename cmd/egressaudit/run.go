@@ -42,8 +42,9 @@ NO_PROXY is honoured behind us, so that those connections are seen, too.
 
 With --isolate, as root or where the kernel allows user namespaces, COMMAND gets
 a network namespace of its own, and its programs need no proxy settings: TCP is
-carried to where it was going, DNS is answered by asking --resolver, other UDP
-is refused and recorded. Loopback is COMMAND's own, but for --isolate-allow.
+carried to where it was going, not through the parent, which only clients of the
+proxy meet; DNS is answered by asking --resolver; other UDP is refused and
+recorded. Loopback is COMMAND's own, but for --isolate-allow.
 As root it lacks CAP_NET_ADMIN, CAP_SYS_ADMIN (so it cannot mount) and
 CAP_SYS_PTRACE; in a user namespace sudo does nothing. Unix sockets stay as they
 are: the report names those that it could reach.

@@ -135,6 +135,7 @@ func (o *outside) isolated(t *testing.T, user string, env, flags []string, comma
 	if user != "root" {
 		wrap = append(wrap, "/usr/bin/setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups")
 	}
+	wrap = append(wrap, "/usr/bin/prlimit", "--nofile=1111:2222")
 	x.cmd.Args[0] = o.program
 	x.cmd.Path, x.cmd.Args = wrap[0], append(wrap, x.cmd.Args...)
 	return x
@@ -153,7 +154,7 @@ func asEach(t *testing.T, f func(t *testing.T, user string)) {
 	})
 }
 
-var isolatePrograms = []string{"curl", "bash", "dig", "ip", "setpriv", "unshare"}
+var isolatePrograms = []string{"curl", "bash", "dig", "ip", "setpriv", "unshare", "prlimit"}
 
 // TestIsolated is an install that goes every way there is. All of it is recorded.
 func TestIsolated(t *testing.T) {
@@ -169,12 +170,12 @@ func TestIsolated(t *testing.T) {
 			dig +short @8.8.8.8 git.egress.test; dig +short +tcp @2001:db8::1 AAAA git.egress.test; dig +short @127.0.0.53 gone.egress.test
 			curl -sS --connect-timeout 5 http://198.18.0.99:81/
 			echo x >/dev/udp/198.18.0.9/123; echo x >/dev/udp/2001:db8::9/443
-			id -u; id -g; pwd; umask; ulimit -n; tty; ps -o ppid= -p $$ | tr -d ' '`, o.ca)
+			id -u; id -g; pwd; umask; ulimit -Sn; ulimit -Hn; tty; ps -o ppid= -p $$ | tr -d ' '`, o.ca)
 		x.start()
 		require.Equal(t, 1, x.wait(), x.said()) // what nobody answers is a gap
 		want := map[string]string{"root": "0\n0", "nobody": "65534\n65534"}[user]
 		require.Regexp(t, `(?s)^here is web.egress.test\nhere is other.egress.test\nhere is bare\nhere is 127.0.0.1:6443\nSSH-2.0-here\r\n198.18.0.10\n2001:db8::10\n`+
-			want+"\n"+o.dir+"\n00\\d+\n\\d+\nnot a tty\n"+fmt.Sprint(x.cmd.Process.Pid)+"\n$", x.stdout.String())
+			want+"\n"+o.dir+"\n00\\d+\n1111\n2222\nnot a tty\n"+fmt.Sprint(x.cmd.Process.Pid)+"\n$", x.stdout.String())
 
 		records := x.records(t)
 		find := func(what string, fits func(*policy.Record) bool) *policy.Record {

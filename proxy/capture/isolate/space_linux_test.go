@@ -192,6 +192,18 @@ var acts = map[string]func(string) any{
 		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		return cmpErr(c.Start(), func() any { return c.Process.Pid })
 	},
+	"flood": func(n string) any {
+		count, _ := strconv.Atoi(n)
+		c, err := net.Dial("udp", "198.51.100.9:9")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for range count {
+			c.Write(make([]byte, 1400)) // every other one tells of the one before
+		}
+		return "sent"
+	},
 	"wait":   func(string) any { select {} },
 	"parent": func(string) any { parent(); return nil },
 }
@@ -297,6 +309,22 @@ func TestSpace(t *testing.T) {
 		for _, p := range seen {
 			require.True(t, p.Why == Closed && p.To.Port() == 1 || string(p.Payload) == "words", "nothing else is told: %v", p)
 		}
+	})
+}
+
+// TestFlood: of packets that come faster than they are read, none is lost without a
+// word.
+func TestFlood(t *testing.T) {
+	each(t, func(t *testing.T) {
+		s := start(t, Config{}, io.Discard)
+		s.becomes(t, "flood=40000")
+		require.NoError(t, s.Command.Wait()) // before anybody reads
+		seen := 0
+		s.Unwatch()
+		lost, err := s.Watch(func(Packet) { seen++ })
+		require.NoError(t, err)
+		require.Positive(t, seen)
+		require.Positive(t, lost, "%d were seen", seen)
 	})
 }
 

@@ -82,9 +82,13 @@ func readLog(fd int, b []byte, f func(Packet)) (lost uint64) {
 		switch {
 		case err == unix.EAGAIN:
 			return lost
-		case err != nil: // ENOBUFS
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOBUFS:
 			lost++
 			continue
+		case err != nil:
+			return lost + 1
 		}
 		messages, err := syscall.ParseNetlinkMessage(b[:n])
 		if err != nil {
