@@ -161,6 +161,15 @@ func TestIsolated(t *testing.T) {
 	suite.Need(t, isolatePrograms...)
 	asEach(t, func(t *testing.T, user string) {
 		o := newOutside(t)
+		engine := filepath.Join(o.dir, "docker.sock")
+		require.NoError(t, o.space.Do(func() error {
+			l, err := net.Listen("unix", engine)
+			if err == nil {
+				t.Cleanup(func() { l.Close() })
+				err = os.Chmod(engine, 0o777)
+			}
+			return err
+		}))
 		x := o.isolated(t, user, nil, []string{"--isolate-allow", "127.0.0.1:6443"}, "bash", "-c", `
 			curl -sS -4 --cacert "$0" https://web.egress.test/
 			HTTPS_PROXY=http://127.0.0.1:1 curl -sS -6 --noproxy '*' --cacert "$0" https://other.egress.test/
@@ -207,6 +216,7 @@ func TestIsolated(t *testing.T) {
 		r := x.judged(t)
 		require.EqualValues(t, "used", endpoint(t, r, "web").Status)
 		require.EqualValues(t, "used", endpoint(t, r, "other").Status)
+		require.Contains(t, r.BlindSpots, "behind unix sockets others could connect for the command: "+engine)
 		for _, blind := range r.BlindSpots {
 			require.NotRegexp(t, "UDP was not|ignores them|not in our hands|canary|IPv6", blind)
 		}
