@@ -108,20 +108,10 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 		t.stray(err)
 		return nil, false
 	}
-	o.Asked, o.Port, o.Address = t.name.String(), at.Port(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	listed := p.meant(o, t.name)
-	if t.through = p.guard.lets(o.Address); t.through {
-		o.WouldDeny = false
-	}
-	switch {
-	case !p.admits(o.Client):
-		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"})
-		return nil, false
-	case !p.enter(o.Client.Addr()):
-		fail(o, denied(policy.ConnectionLimitReached), nil)
+	listed := t.destined(at)
+	if !t.welcome() {
 		return nil, false
 	}
-	t.entered = true
 	if p.enforce && !listed && !t.through {
 		if pending, ok = t.named(); !ok {
 			return nil, false
@@ -139,6 +129,32 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 		return nil, false
 	}
 	return pending, true
+}
+
+// destined writes where the connection was going; listed says whether a catalog has
+// the address itself.
+func (t *tunnel) destined(at netip.AddrPort) (listed bool) {
+	o := &t.o
+	o.Asked, o.Port, o.Address = t.name.String(), at.Port(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	listed = t.p.meant(o, t.name)
+	if t.through = t.p.guard.lets(o.Address); t.through {
+		o.WouldDeny = false
+	}
+	return listed
+}
+
+// welcome counts the client in, unless it may not come or is one too many.
+func (t *tunnel) welcome() bool {
+	o := &t.o
+	switch {
+	case !t.p.admits(o.Client):
+		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"})
+	case !t.p.enter(o.Client.Addr()):
+		fail(o, denied(policy.ConnectionLimitReached), nil)
+	default:
+		t.entered = true
+	}
+	return t.entered
 }
 
 // stray is a connection that nobody redirected: the canary, or somebody who takes

@@ -34,39 +34,13 @@ func (b *built) program(c *cell, self string) *exec.Cmd {
 	if c.wait > 0 {
 		wait = c.wait
 	}
-	limit := fmt.Sprint(wait.Seconds())
 	switch c.client {
 	case "curl":
-		args := []string{"-q", "-sS", "-o", "/dev/null", "--max-time", limit, "--cacert", b.path("ca.pem")}
-		if proxy != "" {
-			args = append(args, "--noproxy", "", "-x", "http://"+proxy)
-		}
-		if !c.get {
-			args = append(args, "--tlsv"+c.tls, "--tls-max", c.tls)
-		}
-		if c.insecure {
-			args = append(args, "-k")
-		}
-		if c.inTunnel {
-			args = append(args, "--proxytunnel")
-		}
-		if c.sni != "" {
-			return exec.Command("curl", append(args, "--connect-to", c.sni+":443:"+c.host+":443", "https://"+c.sni)...)
-		}
-		return exec.Command("curl", append(args, c.url())...)
+		return b.curl(c, proxy, wait)
 	case "python":
-		return exec.Command("/usr/bin/python3", "-I", "-c", python, proxy, b.path("ca.pem"), c.tls, fmt.Sprint(c.insecure), limit, c.url())
+		return exec.Command("/usr/bin/python3", "-I", "-c", python, proxy, b.path("ca.pem"), c.tls, fmt.Sprint(c.insecure), fmt.Sprint(wait.Seconds()), c.url())
 	case "openssl":
-		args := []string{"s_client", "-connect", c.host + ":443", "-servername", c.host, "-CAfile", b.path("ca.pem"), "-ign_eof", "-quiet"}
-		if proxy != "" {
-			args = append(args, "-proxy", proxy)
-		}
-		if !c.insecure {
-			args = append(args, "-verify_return_error", "-verify_hostname", c.host)
-		}
-		x := exec.Command("openssl", append(args, "-tls"+strings.ReplaceAll(c.tls, ".", "_"))...)
-		x.Stdin = strings.NewReader("GET " + c.pathOf() + " HTTP/1.1\r\nHost: " + c.host + "\r\nConnection: close\r\n\r\n")
-		return x
+		return b.openssl(c, proxy)
 	}
 	if c.raw {
 		args := []string{"-role", "listen", "-proxy", proxy, "-wait", wait.String(), "-holds", c.holds.String(), "-url", c.host + ":443"}
@@ -76,6 +50,39 @@ func (b *built) program(c *cell, self string) *exec.Cmd {
 		return exec.Command(self, args...)
 	}
 	return exec.Command(self, "-role", "fetch", "-proxy", proxy, "-ca", b.path("ca.pem"), "-tls", c.tls, "-insecure="+fmt.Sprint(c.insecure), "-wait", wait.String(), "-url", c.url())
+}
+
+func (b *built) curl(c *cell, proxy string, wait time.Duration) *exec.Cmd {
+	args := []string{"-q", "-sS", "-o", "/dev/null", "--max-time", fmt.Sprint(wait.Seconds()), "--cacert", b.path("ca.pem")}
+	if proxy != "" {
+		args = append(args, "--noproxy", "", "-x", "http://"+proxy)
+	}
+	if !c.get {
+		args = append(args, "--tlsv"+c.tls, "--tls-max", c.tls)
+	}
+	if c.insecure {
+		args = append(args, "-k")
+	}
+	if c.inTunnel {
+		args = append(args, "--proxytunnel")
+	}
+	if c.sni != "" {
+		return exec.Command("curl", append(args, "--connect-to", c.sni+":443:"+c.host+":443", "https://"+c.sni)...)
+	}
+	return exec.Command("curl", append(args, c.url())...)
+}
+
+func (b *built) openssl(c *cell, proxy string) *exec.Cmd {
+	args := []string{"s_client", "-connect", c.host + ":443", "-servername", c.host, "-CAfile", b.path("ca.pem"), "-ign_eof", "-quiet"}
+	if proxy != "" {
+		args = append(args, "-proxy", proxy)
+	}
+	if !c.insecure {
+		args = append(args, "-verify_return_error", "-verify_hostname", c.host)
+	}
+	x := exec.Command("openssl", append(args, "-tls"+strings.ReplaceAll(c.tls, ".", "_"))...)
+	x.Stdin = strings.NewReader("GET " + c.pathOf() + " HTTP/1.1\r\nHost: " + c.host + "\r\nConnection: close\r\n\r\n")
+	return x
 }
 
 const python = `
