@@ -85,6 +85,7 @@ var sentenceWords = map[string]func(asking) string{
 	"why":       func(a asking) string { return around(" (", cmp.Or(a.fact("why"), a.fact("parent")), ")") },
 	"taken":     func(a asking) string { return taken(a.fail) },
 	"idle":      func(a asking) string { return around(" (idle for ", a.fact("idle_ms"), " ms)") },
+	"resolve":   func(a asking) string { return around(" (", a.fact("resolve"), ")") },
 	"sinkhole":  func(a asking) string { return around(" (", a.fact("addresses"), ")") },
 	"guarded":   func(a asking) string { return around(" (", cmp.Or(a.fact("addresses"), a.address()), ")") },
 	"error":     func(a asking) string { return cmp.Or(clip(string(a.fail.Error)), "unknown error") },

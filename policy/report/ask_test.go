@@ -27,6 +27,7 @@ var causes = []struct {
 	{"REFUSED", policy.StageResolve, policy.DNSError, policy.ByResolver, []any{"rcode", "REFUSED"}, false, "On the DNS resolver, allow queries", []string{"REFUSED"}},
 	{"no address in either family", policy.StageResolve, policy.DNSError, policy.ByResolver, []any{"rcode", "NODATA"}, false, "On the DNS resolver, give", []string{"without an address in either family"}},
 	{"another rcode", policy.StageResolve, policy.DNSError, policy.ByResolver, []any{"rcode", "NOTIMP"}, false, "On the DNS resolver, make", []string{"NOTIMP"}},
+	{"a resolver that cannot be asked", policy.StageResolve, policy.DNSError, policy.ByResolver, []any{"resolve", "10.0.0.53:53: connection refused"}, false, "On the DNS resolver, let queries", []string{"could not be asked", "(10.0.0.53:53: connection refused)"}},
 	{"no DNS answer", policy.StageResolve, policy.DNSTimeout, policy.ByResolver, nil, false, "On the DNS resolver, or on the firewall in front of it (UDP and TCP port 53)", []string{"no answer came"}},
 	{"sinkhole", policy.StageResolve, policy.DNSSinkhole, policy.ByResolver, []any{"addresses", []any{"0.0.0.0"}, "resolver", "10.0.0.53:53"}, false, "On the DNS resolver 10.0.0.53:53, take", []string{"block list", "(0.0.0.0)"}},
 	{"RST to the SYN", policy.StageConnect, policy.ConnectionRefused, policy.ByNetwork, nil, false, "On the firewall, allow TCP port 443 to *.example.org", []string{"reset or an ICMP port-unreachable", "nothing listens"}},

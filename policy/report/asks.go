@@ -42,6 +42,8 @@ var asks = []askRow{
 		"it answered REFUSED (forbidden by its policy)", ""},
 	{policy.StageResolve, policy.DNSError, rcode("NODATA"), resolver, "give {host} its public addresses (A or AAAA)",
 		"it answered without an address in either family", ""},
+	{policy.StageResolve, policy.DNSError, rcode(""), resolver, "let queries for {host} reach it, and be answered",
+		"it could not be asked, or gave no answer that can be used{resolve}", ""},
 	{policy.StageResolve, policy.DNSError, nil, resolver, "make {host} resolve",
 		"it answered with the error {rcode}", ""},
 	{policy.StageResolve, policy.DNSTimeout, nil, resolver + ", or on the firewall in front of it (UDP and TCP port 53)", "let queries for {host} be answered",
