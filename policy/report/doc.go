@@ -17,7 +17,8 @@
 // port). Of each host the last attempt counts, ordered by when attempts began
 // and not by when they ended, since a tunnel may outlive later failures.
 // Abandoned and denied attempts count only for a host that has no other; and so do
-// QUIC flows that failed, since clients turn to TCP then.
+// QUIC flows that failed, since clients turn to TCP then. A QUIC flow that was ok
+// counts where nothing by TCP was.
 // Look-ups that failed count as attempts for names that nothing else proves;
 // look-ups that succeeded only show that somebody meant to go there.
 //

@@ -53,6 +53,7 @@ type tally struct {
 
 	newest   moment // the last attempt that was ok or failed
 	newestOK bool
+	overQUIC bool // the newest one, for none was by TCP
 	lastFail *failure
 	bestFail *failure // the last one of the greatest confidence
 	lastDeny *failure
@@ -116,10 +117,12 @@ func (t *tally) deny(s sight) {
 	}
 }
 
-// attempt enters one that counts.
+// attempt enters one that counts. TCP counts before QUIC: rules let pass the one
+// or the other, and catalogs ask for TCP.
 func (t *tally) attempt(s sight, ok bool) {
-	if m := s.moment(); t.ok+t.failed == 1 || m.after(t.newest) {
-		t.newest, t.newestOK = m, ok
+	m, quic := s.moment(), s.Protocol == "quic"
+	if t.ok+t.failed == 1 || t.overQUIC && !quic || t.overQUIC == quic && m.after(t.newest) {
+		t.newest, t.newestOK, t.overQUIC = m, ok, quic
 	}
 }
 
