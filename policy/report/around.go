@@ -19,7 +19,7 @@ type trail int
 
 const (
 	explained trail = iota
-	fresh           // the window was not over when the trial ended
+	fresh           // the window was not over when recording ended
 	ripe            // somebody goes around us
 )
 
@@ -53,7 +53,7 @@ func (j *judgement) weigh(s *suspect, g glance) trail {
 	switch {
 	case g.shared && (j.b.lookout.parties[s.client].forwards || !s.client.IsValid()):
 		return explained
-	case g.at.Add(j.b.lookout.window).After(j.b.latest):
+	case g.at.Add(j.b.lookout.window).After(g.within.latest):
 		return fresh
 	}
 	return ripe

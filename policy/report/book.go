@@ -93,6 +93,7 @@ func newBook(x *policy.Index, window time.Duration) *book {
 		pairs:  map[pair]note{},
 
 		questions: newQuestions(), lookout: newLookout(window), hard: newHardcoded(),
+		trial: trial{stretch: &stretch{}},
 	}
 }
 

@@ -35,7 +35,8 @@
 // client is not accused that keeps a connection alive, shares one between names
 // (HTTP/2), or asks for both families. What is left is the finding bypass, and,
 // where no connection went to the name at all, the status resolved. Within the
-// window before the latest record it is but a doubt.
+// window before recording stopped it is but a doubt. A session that begins at once
+// where another of the same ledger stopped goes on with it; another ends it.
 //
 // A resolver may stand in between, so that questions come from its address and
 // connections from others. It does for certain where a client that never asked

@@ -119,7 +119,8 @@ func (j *judgement) blindSpots() {
 	}
 	say(b.sessions == 0, "there is no start record: which listeners there were, and whether they worked, is unknown")
 	say(b.killed > 0, "recording was cut off and started again %s: what happened in between is unknown", times(b.killed))
-	say(b.session.running, "there is no stop record: the trial is still running, or was killed")
+	say(b.pauses > 0, "recording stopped and went on later, %s: what happened in between is unknown", times(b.pauses))
+	say(b.session.running || b.endless, "there is no stop record: the trial is still running, or was killed")
 	j.listeners(say)
 	say(len(j.noProxy()) > 0, "NO_PROXY lets clients go around egressaudit to: %s", listing(j.noProxy(), 12))
 	say(b.unseen.ech > 0, "%d %s with Encrypted ClientHello: the name inside was not visible", b.unseen.ech, plural(uint64(b.unseen.ech), "connection", "connections"))

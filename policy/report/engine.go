@@ -79,7 +79,9 @@ func (e *Engine) Add(r *policy.Record) {
 	e.book.common(r)
 	switch r.Kind {
 	case policy.KindStart:
-		e.settle()
+		if !e.book.renews(r) {
+			e.settle()
+		}
 		e.book.start(r)
 	case policy.KindStop:
 		e.book.stop(r)
@@ -150,16 +152,18 @@ func (e *Engine) observe(r *policy.Record) {
 	b.count(s)
 }
 
-// settle counts what is still open: after a restart nobody will close it.
+// settle counts what is still open: after a restart nobody will close it. A
+// session that renews another goes on with what is open.
 func (e *Engine) settle() {
 	e.book.countOpen(e.open)
 	clear(e.open)
 }
 
-// countOpen counts connections that were open up to the latest record.
+// countOpen counts connections that were open up to the latest record of their
+// session.
 func (b *book) countOpen(open map[string]sight) {
 	for _, s := range bySeq(open) {
-		s.until = b.latest
+		s.until = b.stretch.latest
 		b.count(s)
 	}
 }

@@ -63,7 +63,7 @@ func (j *judgement) noProxy() []string {
 func (j *judgement) trial() Trial {
 	b := j.b
 	t := Trial{
-		Name: b.name, Vantage: strings.Join(b.vantages, ", "), Started: b.started, Ended: b.ended,
+		Name: b.name, Vantage: strings.Join(b.vantages, ", "), Started: b.started, Ended: b.ended(),
 		Phases: some(b.phases), Scopes: some(j.opt.Scopes), Regions: some(b.regions), Ledgers: some(b.ledgers),
 		Catalogs: []policy.CatalogRef{}, Versions: b.versions,
 	}

@@ -110,9 +110,9 @@ const (
 	anyone uint64 = 2 // of all the others
 )
 
-// lookup enters a look-up of host with success. It is false where there is no
+// lookup enters a look-up of host with success, made while within was recorded. It is false where there is no
 // room to follow it.
-func (l *lookout) lookup(s sight, host string, addrs []netip.Addr) bool {
+func (l *lookout) lookup(s sight, host string, addrs []netip.Addr, within *stretch) bool {
 	var room [1 + maxAnswers]uint64
 	marks := append(room[:0], hashName(host))
 	for _, a := range addrs {
@@ -131,7 +131,7 @@ func (l *lookout) lookup(s sight, host string, addrs []netip.Addr) bool {
 		shared = shared || l.reached(anyone, m, s.at)
 	}
 	sus := l.suspect(hashPair(who, marks[0]), s, host)
-	return sus != nil && l.add(sus, marks, glance{at: s.at, seq: s.seq, shared: shared})
+	return sus != nil && l.add(sus, marks, glance{at: s.at, seq: s.seq, shared: shared, within: within})
 }
 
 func (l *lookout) reached(who, mark uint64, t time.Time) bool {

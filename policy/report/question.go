@@ -146,7 +146,7 @@ func (b *book) lookUp(q *question) {
 	case !inList:
 		b.remember(q, d)
 	case q.succeeded():
-		d.unfollowed = !b.lookout.lookup(q.sight, d.host, q.addrs) || d.unfollowed
+		d.unfollowed = !b.lookout.lookup(q.sight, d.host, q.addrs, b.stretch) || d.unfollowed
 	}
 }
 

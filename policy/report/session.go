@@ -21,7 +21,8 @@ type trial struct {
 	vantages   []string
 	started    time.Time
 	latest     time.Time
-	ended      time.Time
+	stopped    time.Time // last
+	endless    bool      // another ledger follows one without a stop
 	phases     []string
 	marks      []Phase
 	versions   []string
@@ -33,6 +34,8 @@ type trial struct {
 	child      *int
 	session    session
 	sessions   int
+	stretch    *stretch // of the session
+	pauses     int      // sessions that ended, and another began later in the same ledger
 	killed     int      // sessions that a start ended
 	canaryless []string // where an announced canary was not seen
 	damages    []string
@@ -41,9 +44,16 @@ type trial struct {
 	lostWhy    []string
 }
 
+// stretch is a time of recording without a break: a session, with those that
+// renew it.
+type stretch struct {
+	latest time.Time // record
+}
+
 // session is the time from a start to its stop.
 type session struct {
 	running   bool
+	ledger    string
 	dns       bool // a forwarder listened
 	parent    string
 	canary    string
@@ -57,27 +67,44 @@ func (t *trial) common(r *policy.Record) {
 		t.name = keep(r.Trial)
 	}
 	t.vantages = addWord(t.vantages, r.Vantage)
-	if t.started.IsZero() {
-		t.started = stamp(r.Time)
+	at := stamp(r.Time)
+	if !at.IsZero() {
+		widen(&t.started, &t.latest, at, at)
 	}
-	if at := stamp(r.Time); at.After(t.latest) {
-		t.latest = at
+	if r.Kind != policy.KindStart && at.After(t.stretch.latest) {
+		t.stretch.latest = at
 	}
+}
+
+// renews says whether the start r follows the last stop at once: recording went
+// on, under other circumstances.
+func (t *trial) renews(r *policy.Record) bool {
+	return t.resumes(r) && stamp(r.Time).Sub(t.stretch.latest).Abs() <= time.Second
+}
+
+// resumes says whether the start r goes on with the ledger of the last session,
+// which had a stop.
+func (t *trial) resumes(r *policy.Record) bool {
+	return t.sessions > 0 && !t.session.running && r.Session != nil && short(r.Ledger) == t.session.ledger
 }
 
 func (t *trial) start(r *policy.Record) {
 	if t.session.running {
 		t.killed++
+		t.endless = t.endless || r.Session != nil && short(r.Ledger) != t.session.ledger
 		t.missing(&t.canaryless, t.session.demand(1))
+	}
+	if !t.renews(r) {
+		t.pauses += bit(t.resumes(r))
+		t.stretch = &stretch{stamp(r.Time)}
 	}
 	t.sessions++
 	t.session = session{running: true, listeners: map[string]int{}, canaries: map[string]int{}}
-	t.ended = time.Time{}
 	s := r.Session
 	if s == nil {
 		return
 	}
-	t.session.parent = keep(s.Parent)
+	t.session.parent, t.session.ledger = keep(s.Parent), keep(s.Ledger)
 	if n, err := policy.ParseName(s.Canary); err == nil {
 		t.session.canary = keep(n.String())
 	} else if s.Canary != "" {
@@ -98,7 +125,9 @@ func (t *trial) stop(r *policy.Record) {
 		t.missing(&t.canaryless, t.session.demand(2))
 	}
 	t.session.running = false
-	t.ended = stamp(r.Time)
+	if at := stamp(r.Time); at.After(t.stopped) {
+		t.stopped = at
+	}
 	if r.Session == nil {
 		return
 	}
@@ -122,6 +151,14 @@ func (t *trial) take(s *policy.Session) {
 	for _, n := range s.NoProxy {
 		t.noProxy = addWord(t.noProxy, n)
 	}
+}
+
+// ended is when the trial did; zero where a ledger has no end.
+func (t *trial) ended() time.Time {
+	if t.session.running || t.endless {
+		return time.Time{}
+	}
+	return t.stopped
 }
 
 // mark begins a phase, which may have begun before.

@@ -22,8 +22,9 @@ type suspect struct {
 type glance struct {
 	at     time.Time
 	seq    uint64
-	marks  uint64 // bit i: it has marks[i] of its suspect
-	shared bool   // others went there meanwhile
+	marks  uint64   // bit i: it has marks[i] of its suspect
+	shared bool     // others went there meanwhile
+	within *stretch // of recording
 }
 
 // suspect is the one with key k, made where there is room for it, else nil.
