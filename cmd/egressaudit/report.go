@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -166,18 +167,16 @@ func readEach(o report.Options, lists [][]string) ([]*report.Report, error) {
 	return out, nil
 }
 
-// complete takes what was not given from the first sessions of the ledgers: then
-// the report is the one that the recording ended with.
+// complete takes what was not given from the sessions of the ledgers. Catalogs
+// that a reload added count, and so do those that it took away.
 func (r *required) complete(env environ, opt *report.Options, files []string) error {
 	var sessions []*policy.Session
 	for _, f := range files {
-		s, err := firstSession(f)
+		list, err := sessionsOf(f)
 		if err != nil {
 			return err
 		}
-		if s != nil {
-			sessions = append(sessions, s)
-		}
+		sessions = append(sessions, list...)
 	}
 	for _, s := range sessions {
 		if opt.BypassWindow == 0 {
@@ -270,21 +269,39 @@ func placeholderOf(set string) string {
 	return name
 }
 
-// firstSession is that of the first record of a ledger that tells one, a start
-// unless that is lost; nil where none does.
-func firstSession(path string) (*policy.Session, error) {
-	for rec, err := range ledger.Read(path) {
+// sessionsOf are the different sessions of a ledger: those of its starts, or where
+// they are lost, of its stops. A reload begins another, with other catalogs.
+func sessionsOf(path string) ([]*policy.Session, error) {
+	var starts, stops []*policy.Session
+	for rec, err := range ledger.Stream(path) {
 		var damage *ledger.Damage
 		switch {
 		case errors.As(err, &damage):
-			continue
 		case err != nil:
 			return nil, err
-		case rec.Session != nil:
-			return rec.Session, nil
+		case rec.Session == nil:
+		case rec.Kind == policy.KindStart:
+			starts = addSession(starts, rec.Session)
+		default:
+			stops = addSession(stops, rec.Session)
 		}
 	}
-	return nil, nil
+	if len(starts) == 0 {
+		return stops, nil
+	}
+	return starts, nil
+}
+
+// addSession adds what complete asks of s, unless it stands there already.
+func addSession(list []*policy.Session, s *policy.Session) []*policy.Session {
+	c := &policy.Session{
+		Catalogs: slices.Clone(s.Catalogs), Scopes: slices.Clone(s.Scopes), Regions: slices.Clone(s.Regions),
+		Set: slices.Clone(s.Set), Limits: map[string]any{bypassLimit: s.Limits[bypassLimit]},
+	}
+	if slices.ContainsFunc(list, func(o *policy.Session) bool { return reflect.DeepEqual(o, c) }) {
+		return list
+	}
+	return append(list, c)
 }
 
 // windowOf is the --bypass-window of a session; 0 where it has none.

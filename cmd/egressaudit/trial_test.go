@@ -194,3 +194,22 @@ func TestWindowOf(t *testing.T) {
 	require.NoError(t, r.complete(environ{}, &opt, []string{at}))
 	require.Equal(t, time.Second, opt.BypassWindow, "the flag wins")
 }
+
+// TestReloadedCatalogsCount: a report is held against what a reload added, and
+// not only against what the recording began with.
+func TestReloadedCatalogsCount(t *testing.T) {
+	at := filepath.Join(t.TempDir(), "l.jsonl")
+	w, err := ledger.Open(at, ledger.Options{})
+	require.NoError(t, err)
+	arc, aml := policy.CatalogRef{Name: "azure-arc"}, policy.CatalogRef{Name: "aml-extension"}
+	session := func(scope string, list ...policy.CatalogRef) *policy.Session {
+		return &policy.Session{Catalogs: list, Scopes: []string{scope}}
+	}
+	require.NoError(t, w.Start(session("agent", arc)))
+	require.NoError(t, w.Renew(session("agent", arc), session("training", arc, aml)))
+	require.NoError(t, w.Stop(session("training", arc, aml)))
+	var r required
+	require.NoError(t, r.complete(environ{}, &report.Options{}, []string{at}))
+	require.Equal(t, []string{"azure-arc", "aml-extension"}, r.catalogs)
+	require.Equal(t, []string{"agent", "training"}, r.scopes)
+}
