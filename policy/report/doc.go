@@ -33,7 +33,8 @@
 // have a mark in common: the name, by any spelling in the record, or an address
 // of the answer. What the same client did explains, whatever became of it. So a
 // client is not accused that keeps a connection alive, shares one between names
-// (HTTP/2), or asks for both families. What is left is the finding bypass, and,
+// (HTTP/2), or asks for both families: look-ups of one name by one client within
+// five seconds are explained together. What is left is the finding bypass, and,
 // where no connection went to the name at all, the status resolved. Within the
 // window before recording stopped it is but a doubt. A session that begins at once
 // where another of the same ledger stopped goes on with it; another ends it.

@@ -110,6 +110,10 @@ const (
 	anyone uint64 = 2 // of all the others
 )
 
+// other is paired with a name for the time in which a look-up of it is explained
+// by another one.
+const other uint64 = 3
+
 // lookup enters a look-up of host with success, made while within was recorded. It is false where there is no
 // room to follow it.
 func (l *lookout) lookup(s sight, host string, addrs []netip.Addr, within *stretch) bool {
@@ -120,18 +124,36 @@ func (l *lookout) lookup(s sight, host string, addrs []netip.Addr, within *stret
 	}
 	client, shared := machine(s.Client.Addr()), false
 	who := hashAddr(client)
+	if l.reached(who, hashPair(other, marks[0]), s.at) {
+		return true
+	}
 	for _, m := range marks {
 		switch {
 		case l.reached(who, m, s.at):
+			l.beside(who, marks[0], s.at)
 			return true
 		case l.reached(orphan, m, s.at):
 			l.know(client, forwards)
+			l.beside(who, marks[0], s.at)
 			return true
 		}
 		shared = shared || l.reached(anyone, m, s.at)
 	}
 	sus := l.suspect(hashPair(who, marks[0]), s, host)
 	return sus != nil && l.add(sus, marks, glance{at: s.at, seq: s.seq, shared: shared, within: within})
+}
+
+// beside explains the look-ups of who for name that belong to one explained at t:
+// clients ask for both families together, and go to one.
+func (l *lookout) beside(who, name uint64, t time.Time) {
+	v := visit{when: extent{t.Add(-retryTime), t.Add(retryTime)}, at: t}
+	l.span(who, hashPair(other, name), v)
+	if sus := l.suspects[hashPair(who, name)]; sus != nil {
+		sus.explain(v.when, name)
+		if len(sus.glances) == 0 {
+			l.drop(sus)
+		}
+	}
 }
 
 func (l *lookout) reached(who, mark uint64, t time.Time) bool {
@@ -181,13 +203,20 @@ func (l *lookout) visit(v visit, mark uint64) {
 	list := l.marks[mark]
 	for i := len(list) - 1; i >= 0; i-- { // drop moves what was visited
 		sus := list[i]
-		switch {
-		case sus.client == v.client:
-			sus.explain(v.when, mark)
-		case v.orphan && sus.explain(v.when, mark), sus.explain(v.resolving, mark):
-			l.know(sus.client, forwards)
-		default:
+		var when []time.Time
+		if sus.client == v.client || v.orphan {
+			when = sus.explain(v.when, mark)
+		}
+		if len(when) == 0 {
+			when = sus.explain(v.resolving, mark)
+		}
+		if len(when) == 0 {
 			sus.share(v.when, mark)
+		} else if sus.client != v.client {
+			l.know(sus.client, forwards)
+		}
+		for _, t := range when {
+			l.beside(hashAddr(sus.client), sus.marks[0], t)
 		}
 		if len(sus.glances) == 0 {
 			l.drop(sus)

@@ -91,16 +91,20 @@ func (s *suspect) has(g glance, e extent, m uint64) bool {
 	return e.covers(g.at) && g.marks>>slices.Index(s.marks, m)&1 == 1
 }
 
-// explain takes away the look-ups of a time that have a mark of s, and says
-// whether there were any.
-func (s *suspect) explain(e extent, mark uint64) bool {
-	n := len(s.glances)
-	s.glances = slices.DeleteFunc(s.glances, func(g glance) bool { return s.has(g, e, mark) })
-	if len(s.glances) == n {
-		return false
+// explain takes away the look-ups of a time that have a mark of s, and says when
+// they were.
+func (s *suspect) explain(e extent, mark uint64) (when []time.Time) {
+	s.glances = slices.DeleteFunc(s.glances, func(g glance) bool {
+		if !s.has(g, e, mark) {
+			return false
+		}
+		when = append(when, g.at)
+		return true
+	})
+	if len(when) > 0 {
+		s.more = 0 // how many of them are left cannot be told
 	}
-	s.more = 0 // how many of them are left cannot be told
-	return true
+	return when
 }
 
 func (s *suspect) share(e extent, mark uint64) {
