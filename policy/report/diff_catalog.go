@@ -17,14 +17,15 @@ func DiffCatalogs(old, now *policy.Catalog) *Diff {
 	d := newDiff(Catalogs, catalogSide(old), catalogSide(now))
 	a, b := entries(old), entries(now)
 	m := match(absent(a, b), absent(b, a))
+	before, after := shelve(a.list), shelve(b.list)
 	for _, p := range m.pairs {
 		d.pair(p)
 	}
 	for _, e := range m.gone {
-		d.add(ChangeRemoved, []*entry{e}, nil, nil, nil, e.covered(b, "still covered by"))
+		d.add(ChangeRemoved, []*entry{e}, nil, nil, nil, e.covered(after, "still covered by"))
 	}
 	for _, e := range m.come {
-		d.add(ChangeAdded, nil, []*entry{e}, nil, nil, e.covered(a, "was covered by"))
+		d.add(ChangeAdded, nil, []*entry{e}, nil, nil, e.covered(before, "was covered by"))
 	}
 	for _, e := range a.list {
 		if n := b.at[e.at]; n != nil {
@@ -37,10 +38,11 @@ func DiffCatalogs(old, now *policy.Catalog) *Diff {
 
 // entry is one endpoint of a catalog, with all rows that have it.
 type entry struct {
-	at   string // "host:port"
-	host policy.Pattern
-	port uint16
-	rows []*policy.Requirement
+	at    string // "host:port"
+	host  policy.Pattern
+	port  uint16
+	place int // in the catalog
+	rows  []*policy.Requirement
 }
 
 // entryList is the endpoints of a catalog, in their order.
@@ -56,7 +58,7 @@ func entries(c *policy.Catalog) entryList {
 		for _, h := range r.Hosts {
 			at := policy.JoinPort(h.String(), r.Port)
 			if out.at[at] == nil {
-				out.at[at] = &entry{at: at, host: h, port: r.Port}
+				out.at[at] = &entry{at: at, host: h, port: r.Port, place: len(out.list)}
 				out.list = append(out.list, out.at[at])
 			}
 			out.at[at].rows = append(out.at[at].rows, r)
@@ -76,14 +78,13 @@ func absent(a, b entryList) []*entry {
 	return out
 }
 
-// covered names another endpoint that takes all that e takes.
-func (e *entry) covered(in entryList, how string) string {
-	for _, o := range in.list {
-		if o.port == e.port && o.host.Covers(e.host) {
-			return how + " " + o.at
-		}
+// covered names an endpoint of a catalog that takes all that e takes.
+func (e *entry) covered(in shelf, how string) string {
+	o := in.over(e, anyEntry, alike)
+	if o == nil {
+		return ""
 	}
-	return ""
+	return how + " " + o.at
 }
 
 // words are what the rows say, by of, sorted and each once.

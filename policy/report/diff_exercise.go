@@ -45,13 +45,17 @@ var exercised = []ChangeKind{ChangeRemoved, ChangeAdded, ChangePort, ChangeNarro
 // Exercise joins a diff of catalogs with what trials used. The reports are of
 // Timeless catalogs.
 func (d *Diff) Exercise(trials []Tried) {
+	var seen []sighting
+	for _, t := range trials {
+		seen = append(seen, t.sighting())
+	}
 	for i := range d.Changes {
 		c := &d.Changes[i]
 		if !slices.Contains(exercised, c.Kind) {
 			continue
 		}
 		c.Exercise = &Exercise{Trials: len(trials), Stranded: []string{}}
-		for _, t := range trials {
+		for _, t := range seen {
 			c.Exercise.add(c, t)
 		}
 		slices.Sort(c.Exercise.Stranded)
@@ -65,20 +69,42 @@ func (d *Diff) Exercise(trials []Tried) {
 	d.Summary = catalogSummary(d)
 }
 
+// sighting is a trial by what it saw: endpoints of the old and the new catalog,
+// and the hosts that the new one lists, all as "host:port".
+type sighting struct {
+	old, now map[string][]Endpoint
+	listed   map[string]bool
+}
+
+func (t Tried) sighting() sighting {
+	s := sighting{old: map[string][]Endpoint{}, now: map[string][]Endpoint{}, listed: map[string]bool{}}
+	for _, e := range t.Old.Endpoints {
+		s.old[e.at()] = append(s.old[e.at()], e)
+	}
+	for _, e := range t.New.Endpoints {
+		s.now[e.at()] = append(s.now[e.at()], e)
+		for _, h := range e.Hosts {
+			s.listed[policy.JoinPort(h.Host, e.Port)] = true
+		}
+	}
+	return s
+}
+
+func (e Endpoint) at() string { return policy.JoinPort(e.Host, e.Port) }
+
 // add counts one trial.
-func (x *Exercise) add(c *Change, t Tried) {
-	list, in := c.Old, t.Old
+func (x *Exercise) add(c *Change, t sighting) {
+	list, in := c.Old, t.old
 	if len(list) == 0 {
-		list, in = c.New, t.New
+		list, in = c.New, t.now
 	}
 	seen := map[Status]bool{}
-	for _, e := range in.Endpoints {
-		if !slices.ContainsFunc(list, func(l Listed) bool { return l.Host == e.Host && l.Port == e.Port }) {
-			continue
-		}
-		seen[e.Status] = true
-		if len(c.Old) > 0 {
-			x.strand(e, t.New)
+	for _, l := range list {
+		for _, e := range in[l.at()] {
+			seen[e.Status] = true
+			if len(c.Old) > 0 {
+				x.strand(e, t.listed)
+			}
 		}
 	}
 	switch {
@@ -91,14 +117,11 @@ func (x *Exercise) add(c *Change, t Tried) {
 	}
 }
 
-// strand adds the hosts of e that now lists no longer.
-func (x *Exercise) strand(e Endpoint, now *Report) {
+// strand adds the hosts of e that are no longer listed.
+func (x *Exercise) strand(e Endpoint, listed map[string]bool) {
 	for _, h := range e.Hosts {
-		listed := slices.ContainsFunc(now.Endpoints, func(n Endpoint) bool {
-			return n.Port == e.Port && slices.ContainsFunc(n.Hosts, func(o Host) bool { return o.Host == h.Host })
-		})
-		if !listed {
-			x.Stranded = addWord(x.Stranded, policy.JoinPort(h.Host, e.Port))
+		if at := policy.JoinPort(h.Host, e.Port); !listed[at] {
+			x.Stranded = addWord(x.Stranded, at)
 		}
 	}
 }

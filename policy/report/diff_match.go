@@ -1,6 +1,11 @@
 package report
 
-import "slices"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // pairing is endpoints of an old catalog, and those of the new one that took
 // their place.
@@ -20,10 +25,22 @@ type matching struct {
 // and the hosts within them.
 func match(gone, come []*entry) matching {
 	m := matching{gone: gone, come: come}
-	m.one(ChangeRenamed, func(o, n *entry) bool {
-		return o.port == n.port && o.host.Covers(n.host) && n.host.Covers(o.host)
+	byEnd := shelve(come)
+	m.one(ChangeRenamed, func(o *entry, free func(*entry) bool) *entry {
+		return byEnd.over(o, func(n *entry) bool { return free(n) && o.host.Covers(n.host) }, alike)
 	})
-	m.one(ChangePort, func(o, n *entry) bool { return o.host.String() == n.host.String() })
+	byHost := map[string][]*entry{}
+	for _, n := range m.come {
+		byHost[n.host.String()] = append(byHost[n.host.String()], n)
+	}
+	m.one(ChangePort, func(o *entry, _ func(*entry) bool) *entry {
+		list := byHost[o.host.String()]
+		if len(list) == 0 {
+			return nil
+		}
+		byHost[o.host.String()] = list[1:]
+		return list[0]
+	})
 	wide, parts := split(m.gone, m.come)
 	m.many(ChangeNarrowed, wide, parts)
 	wide, parts = split(m.come, m.gone)
@@ -31,30 +48,63 @@ func match(gone, come []*entry) matching {
 	return m
 }
 
-// one pairs each entry that is gone with the first that fits.
-func (m *matching) one(k ChangeKind, fits func(o, n *entry) bool) {
+// shelf finds the endpoints that cover another without asking each: by the
+// literal end of their hosts, and their port.
+type shelf map[string][]*entry
+
+func shelve(list []*entry) shelf {
+	s := shelf{}
+	for _, e := range list {
+		k := shelfKey(e.host.Suffix(), e.port)
+		s[k] = append(s[k], e)
+	}
+	return s
+}
+
+func shelfKey(end string, port uint16) string { return fmt.Sprint(port, " ", end) }
+
+// over is the entry that covers e and fits, of several the greatest by rank, and
+// of those the first one of its catalog; nil where there is none.
+func (s shelf) over(e *entry, fits func(*entry) bool, rank func(a, b *entry) int) *entry {
+	var best *entry
+	for end, more := e.host.String(), true; more; {
+		for _, o := range s[shelfKey(end, e.port)] {
+			if o.host.Covers(e.host) && fits(o) && (best == nil || cmp.Or(rank(o, best), best.place-o.place) > 0) {
+				best = o
+			}
+		}
+		more = end != ""
+		_, end, _ = strings.Cut(end, ".")
+	}
+	return best
+}
+
+func anyEntry(*entry) bool  { return true }
+func alike(_, _ *entry) int { return 0 }
+
+// one pairs each entry that is gone with the one that find gives for it; free
+// says of an entry that nobody took it.
+func (m *matching) one(k ChangeKind, find func(o *entry, free func(*entry) bool) *entry) {
+	taken := map[*entry]bool{}
 	m.gone = slices.DeleteFunc(slices.Clone(m.gone), func(o *entry) bool {
-		i := slices.IndexFunc(m.come, func(n *entry) bool { return fits(o, n) })
-		if i < 0 {
+		n := find(o, func(n *entry) bool { return !taken[n] })
+		if n == nil {
 			return false
 		}
-		m.pairs = append(m.pairs, pairing{k, []*entry{o}, []*entry{m.come[i]}})
-		m.come = slices.Delete(slices.Clone(m.come), i, i+1)
+		taken[n] = true
+		m.pairs = append(m.pairs, pairing{k, []*entry{o}, []*entry{n}})
 		return true
 	})
+	m.come = slices.DeleteFunc(slices.Clone(m.come), func(n *entry) bool { return taken[n] })
 }
 
 // split finds, for each of hosts, the most specific of all that covers it.
 // wide are those that cover any.
 func split(all, hosts []*entry) (wide []*entry, parts map[*entry][]*entry) {
 	parts = map[*entry][]*entry{}
+	byEnd := shelve(all)
 	for _, h := range hosts {
-		var best *entry
-		for _, w := range all {
-			if w.port == h.port && w.host.Covers(h.host) && (best == nil || w.host.Compare(best.host) > 0) {
-				best = w
-			}
-		}
+		best := byEnd.over(h, anyEntry, func(a, b *entry) int { return a.host.Compare(b.host) })
 		if best != nil {
 			parts[best] = append(parts[best], h)
 		}
