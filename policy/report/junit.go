@@ -63,8 +63,8 @@ type (
 // destination in no list is; one that was reached or resolved only is an error;
 // one that was bypassed or unused, or that does not count, is skipped. What
 // cannot be cleared is an error of the case "verdict". The time of a case is
-// from when it was first to when it was last seen, in seconds. --fail-on has no
-// say in it.
+// from when it was first to when it was last seen, in seconds. Findings and blind
+// spots stand in the output of the case "verdict". --fail-on has no say in it.
 func (r *Report) WriteJUnit(w io.Writer) error {
 	r = r.visible()
 	out := junitSuites{Suites: []*junitSuite{r.verdictSuite()}}
@@ -134,7 +134,11 @@ func (r *Report) verdictSuite() *junitSuite {
 		c.Error = &junitResult{Message: "nothing can be cleared: " + r.Doubts[0], Type: string(CannotTell), Text: strings.Join(r.Doubts, "\n")}
 	}
 	s.add(c)
-	s.Out = r.Sentence() + "\n" + strings.Join(r.BlindSpots, "\n")
+	lines := []string{r.Sentence()}
+	for _, f := range r.Findings {
+		lines = append(lines, string(f.Kind)+": "+f.Text)
+	}
+	s.Out = strings.Join(append(lines, r.BlindSpots...), "\n")
 	return s
 }
 
