@@ -43,6 +43,9 @@ tell (the ledger is damaged, nothing was observed, records were lost).`,
 			if window < 0 {
 				return fmt.Errorf("--bypass-window %s: write a time above zero, such as 30s", window)
 			}
+			if narrow && (o.format == "csv" || o.format == "junit") {
+				return fmt.Errorf("--narrow: --format %s has no room for it (write text, json, markdown or html)", o.format)
+			}
 			return makeReport(env, &r, &o, narrow, report.Options{NoProxy: split(noProxy), BypassWindow: window, Files: files}, files)
 		},
 	}

@@ -17,6 +17,8 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	m.rules()
 	m.endpoints()
 	m.unlisted()
+	m.matrix()
+	m.narrowing()
 	m.findings()
 	m.tail()
 	if _, err := io.WriteString(w, m.String()); err != nil {
@@ -136,6 +138,43 @@ func (m *markdown) unlisted() {
 			break
 		}
 		m.say("| %s | %s | %s | %s |", u.Outcome, cell(target(u.Host, u.Port)), text(tried(u.Attempts, u.OK)), text(u.Near))
+	}
+}
+
+// matrix is the endpoints by vantage.
+func (m *markdown) matrix() {
+	x := m.r.Matrix
+	if x == nil {
+		return
+	}
+	m.say("\n## By vantage\n\n| endpoint | %s |\n|---|%s", m.cells(x.Vantages), strings.Repeat("---|", len(x.Vantages)))
+	for _, l := range x.Lines() {
+		m.say("| %s | %s |", cell(l.At), m.cells(l.Statuses))
+	}
+	m.say("")
+	for _, s := range x.Sentences() {
+		m.say("- %s", text(s))
+	}
+}
+
+func (m *markdown) cells(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = text(w)
+	}
+	return strings.Join(out, " | ")
+}
+
+// narrowing is what wildcards stood for.
+func (m *markdown) narrowing() {
+	n := m.r.Narrowing
+	if n == nil {
+		return
+	}
+	m.say("\n## What wildcards stood for\n\n**Warning: %s.**\n", text(n.Warning))
+	m.say("| wildcard | verdict | why | hosts |\n|---|---|---|---|")
+	for _, w := range n.Wildcards {
+		m.say("| %s | %s | %s | %s |", cell(target(w.Host, w.Port)), w.Verdict(), text(w.Why), strings.ReplaceAll(m.cells(w.Seen()), " | ", "<br>"))
 	}
 }
 

@@ -102,28 +102,51 @@ func (p *page) matrix(m *Matrix) {
 		width = max(width, utf8.RuneCountInString(clip(v))+2)
 	}
 	p.cells("", m.Vantages, width)
+	for _, l := range m.Lines() {
+		p.cells(Escape(l.At), l.Statuses, width)
+	}
+	for _, s := range m.Sentences() {
+		p.hang("  -", 4, s)
+	}
+}
+
+// matrixLine is a row for people.
+type matrixLine struct {
+	At       string
+	Statuses []string // one for each vantage
+}
+
+// Lines are the rows that any vantage saw, each once, though several catalogs
+// have it.
+func (m *Matrix) Lines() []matrixLine {
+	var out []matrixLine
 	said := map[string]bool{}
 	for _, row := range m.Rows {
-		var words []string
-		unseen := true
+		l, unseen := matrixLine{At: policy.JoinPort(row.Host, row.Port)}, true
 		for _, v := range m.Vantages {
-			words = append(words, string(row.Statuses[v]))
+			l.Statuses = append(l.Statuses, string(row.Statuses[v]))
 			unseen = unseen && row.Statuses[v] == Unused
 		}
-		at := Escape(policy.JoinPort(row.Host, row.Port))
-		if key := at + strings.Join(words, " "); !unseen && !said[key] { // several catalogs have it
+		if key := l.At + strings.Join(l.Statuses, " "); !unseen && !said[key] {
 			said[key] = true
-			p.cells(at, words, width)
+			out = append(out, l)
 		}
 	}
+	return out
+}
+
+// Sentences say what each vantage lacks, escaped.
+func (m *Matrix) Sentences() []string {
+	var out []string
 	for _, l := range m.Lacks {
 		if len(l.Broken) > 0 {
-			p.hang("  -", 4, clip(l.Vantage)+" does not get through where another vantage does: "+escapedList(l.Broken, textUnlisted))
+			out = append(out, clip(l.Vantage)+" does not get through where another vantage does: "+escapedList(l.Broken, textUnlisted))
 		}
 		if len(l.Unseen) > 0 {
-			p.hang("  -", 4, clip(l.Vantage)+" did not try what another vantage did: "+escapedList(l.Unseen, textUnlisted))
+			out = append(out, clip(l.Vantage)+" did not try what another vantage did: "+escapedList(l.Unseen, textUnlisted))
 		}
 	}
+	return out
 }
 
 // cells writes a row of the matrix in columns of the given width; where they do

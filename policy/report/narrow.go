@@ -135,6 +135,26 @@ func (w *Wildcard) judge(incomplete bool) (Stability, string) {
 	return Stable, fmt.Sprintf("the same in each of %d trials", w.Trials)
 }
 
+// Verdict is what to do with the wildcard, for people.
+func (w Wildcard) Verdict() string {
+	switch {
+	case w.Stability == Unexercised:
+		return "no host was seen"
+	case w.Keep:
+		return string(w.Stability) + ", so keep the wildcard"
+	}
+	return "stable, so these hosts would have served"
+}
+
+// Seen are its hosts, each with how often.
+func (w Wildcard) Seen() []string {
+	var out []string
+	for _, h := range w.Hosts {
+		out = append(out, fmt.Sprintf("%s in %d of %s", h.Host, h.Trials, counted(w.Trials, "trial")))
+	}
+	return out
+}
+
 // series is a label, or the part of one before a hyphen, that ends in a short
 // number behind a letter (cdn01, azgnrelay-eastus-l1, westus2).
 var series = regexp.MustCompile(`[a-z]-?[0-9]{1,3}([.-]|$)`)
@@ -168,11 +188,7 @@ func (p *page) narrowing(n *Narrowing) {
 			idle = append(idle, at)
 			continue
 		}
-		verdict := string(w.Stability) + ", so keep the wildcard"
-		if !w.Keep {
-			verdict = "stable, so these hosts would have served"
-		}
-		p.hang("  "+at, p.column(), verdict+"; "+Escape(w.Why))
+		p.hang("  "+at, p.column(), w.Verdict()+"; "+Escape(w.Why))
 		for _, h := range w.Hosts {
 			p.hang("    "+Escape(h.Host), p.column(), fmt.Sprintf("in %d of %s", h.Trials, counted(w.Trials, "trial")))
 		}

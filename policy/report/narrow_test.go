@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/extension"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
@@ -164,4 +166,34 @@ func TestSectionsOfSeveralLedgers(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b.Bytes(), &back))
 	require.Equal(t, NarrowWarning, back.Narrowing.Warning)
 	require.Equal(t, *r.Matrix, back.Matrix)
+}
+
+// Whoever asks for a page or a ticket gets what stands in the text.
+func TestTogetherInEveryDocument(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("c", "wide all *.wide.example", "two all two.example")}}
+	pod := started().conn("a.wide.example", ok).conn("two.example", dropped).stop()
+	node := started().conn("a.wide.example", ok).conn("two.example", ok).stop()
+	all := trials(o, pod, node)
+	all[1].Trial.Vantage = "<node>|"
+	r := all[0]
+	r.Matrix, r.Narrowing = Across(all), Narrow(all)
+	for _, format := range []string{"text", "markdown", "html"} {
+		var b bytes.Buffer
+		require.NoError(t, r.Write(&b, format, TextOptions{Width: 200}))
+		out := strings.Join(strings.Fields(b.String()), " ")
+		for _, want := range []string{
+			NarrowWarning, "unproven, so keep the wildcard", "a.wide.example", "pod does not get through where another vantage does: ",
+		} {
+			require.Contains(t, out, want, format)
+		}
+		require.Equal(t, format == "text", strings.Contains(out, "<node>"), format)
+	}
+	var page, ticket bytes.Buffer
+	require.NoError(t, r.WriteHTML(&page))
+	requirePage(t, page.Bytes())
+	require.NoError(t, r.WriteMarkdown(&ticket))
+	var out bytes.Buffer
+	require.NoError(t, goldmark.New(goldmark.WithExtensions(extension.GFM)).Convert(ticket.Bytes(), &out))
+	requireTables(t, out.Bytes())
+	require.Regexp(t, `(?m)^\| .two\.example:443. \| blocked \| used \|$`, ticket.String())
 }

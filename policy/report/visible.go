@@ -58,8 +58,11 @@ func escapedStruct(v reflect.Value) reflect.Value {
 		return v
 	}
 	out := reflect.New(v.Type()).Elem()
+	out.Set(v)
 	for i := range v.NumField() {
-		out.Field(i).Set(escaped(v.Field(i)))
+		if v.Type().Field(i).IsExported() { // no rendering reads the others
+			out.Field(i).Set(escaped(v.Field(i)))
+		}
 	}
 	return out
 }
