@@ -259,6 +259,10 @@ var rules = []struct {
 	{why: "no canary through the name server", tape: heard(0).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "the name server's canary only at the start", tape: heard(1).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "the name server's canary at both ends", tape: heard(2).conn("quay.io", ok).stop(), status: "quay.io:used", verdict: Clear},
+	{why: "both families of one look-up are one sign of life", tape: heard(0).asked("udp", "A", "AAAA").conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "a name server that hears no TCP before the end", tape: dual().conn("quay.io", ok).asked("udp", "A", "AAAA").stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "a name server that hears nothing before the end", tape: dual().conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "a name server that hears both to the end", tape: dual().conn("quay.io", ok).asked("udp", "AAAA", "A").asked("tcp", "A", "AAAA").stop(), status: "quay.io:used", verdict: Clear},
 	{why: "killed and started again, both with canaries", tape: started().conn("quay.io", ok).restart().sing().conn("jobs.example.org", ok).stop(), status: "quay.io:used jobs.example.org:used", verdict: Clear},
 	{why: "started again, and the first had no canary", tape: quiet().conn("quay.io", ok).restart().sing().stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "a kind of record that we do not know", tape: started().conn("quay.io", ok).add(&policy.Record{Kind: "secret"}).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
@@ -284,7 +288,23 @@ func heard(times int) *tape {
 	t := started()
 	t.records[0].Listeners = append(t.records[0].Listeners, "dns 127.0.0.1:53/udp")
 	for range times {
-		t.query(canaryName, denied(""), origin(policy.OriginCanary))
+		t.asked("udp", "A")
+	}
+	return t
+}
+
+// dual is one whose name server was heard by UDP and TCP at the start, each asked
+// for both families.
+func dual() *tape {
+	t := heard(0)
+	t.records[0].Listeners = append(t.records[0].Listeners, "dns 127.0.0.1:53/tcp")
+	return t.asked("udp", "A", "AAAA").asked("tcp", "AAAA", "A")
+}
+
+// asked asks the name server for the canary.
+func (t *tape) asked(transport string, types ...string) *tape {
+	for _, q := range types {
+		t.query(canaryName, denied(""), origin(policy.OriginCanary), qtype(q), func(r *policy.Record) { r.Transport = transport })
 	}
 	return t
 }

@@ -57,8 +57,8 @@ type session struct {
 	dns       bool // a forwarder listened
 	parent    string
 	canary    string
-	listeners map[string]int // kind → how many
-	canaries  map[string]int // kind → connections and questions seen
+	listeners map[string]int // socket → how many
+	canaries  map[string]int // socket → connections and look-ups seen
 }
 
 // common takes from a record what all kinds have.
@@ -113,7 +113,7 @@ func (t *trial) start(r *policy.Record) {
 	for _, l := range s.Listeners {
 		t.listeners = addWord(t.listeners, l)
 		t.session.dns = t.session.dns || listenerKind(l) == "dns"
-		if k := carries(listenerKind(l)); k != "" {
+		if k := socket(l); k != "" {
 			t.session.listeners[k]++
 		}
 	}
@@ -213,14 +213,24 @@ func (t *trial) canary(s sight) bool {
 	if s.Origin != policy.OriginCanary && (!ours || s.Outcome == policy.OK) {
 		return false
 	}
-	kind := carries(s.Listener)
-	if s.kind == policy.KindQuery {
-		kind = carries("dns")
-	}
 	if c := &t.session; c.running && c.canary != "" && said(s, c.canary) {
-		c.canaries[kind]++
+		c.canaries[c.through(s)]++
 	}
 	return true
+}
+
+// through is the socket that a canary came by. A look-up asks for two families,
+// and is one canary: that is its question of type A.
+func (c *session) through(s sight) string {
+	switch by := "dns/" + s.Transport; {
+	case s.kind != policy.KindQuery:
+		return carries(s.Listener)
+	case s.Type != "A":
+		return ""
+	case c.listeners[by] > 0:
+		return by
+	}
+	return "dns"
 }
 
 // said says whether name is what s was about.
@@ -233,7 +243,7 @@ func said(s sight, name string) bool {
 	return false
 }
 
-// demand lists the kinds of listeners through which fewer than times canaries a
+// demand lists the sockets through which fewer than times canaries a
 // listener were seen.
 func (s *session) demand(times int) []string {
 	if s.canary == "" {
@@ -271,6 +281,16 @@ func (t *trial) missing(to *[]string, what []string) {
 func listenerKind(l string) string {
 	kind, _, _ := strings.Cut(strings.TrimSpace(l), " ")
 	return kind
+}
+
+// socket is what carries tells of a listener such as "dns 10.0.0.5:53/udp", with
+// the transport where one is named.
+func socket(listener string) string {
+	k := carries(listenerKind(listener))
+	if i := strings.LastIndexByte(listener, '/'); k != "" && (listener[i+1:] == "udp" || listener[i+1:] == "tcp") {
+		k += listener[i:]
+	}
+	return k
 }
 
 // carries is the socket that a listener's connections come through: CONNECT and
