@@ -273,6 +273,8 @@ var rules = []struct {
 	{why: "the closing record replaces the silence", tape: started().conn("quay.io", open("1"), fails(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Likely)).conn("quay.io", closes("1"), ok).stop(), status: "quay.io:used", verdict: Clear},
 	{why: "the closing record replaces ok, too", tape: started().conn("quay.io", open("1"), ok).conn("quay.io", closes("1"), fails(policy.StageData, policy.ConnectionTerminated, policy.ByNetwork, policy.Likely)).stop(), status: "quay.io:blocked", verdict: Gaps, exit: 1},
 	{why: "a restart settles what was open: the same id is another connection", tape: started().conn("quay.io", open("1"), dropped).restart().sing().conn("jobs.example.org", closes("1"), ok).stop(), status: "quay.io:blocked jobs.example.org:used", verdict: Gaps, exit: 1},
+	{why: "a reload of the catalogs settles nothing: the connection goes on", tape: started().conn("quay.io", open("1"), silent1).stop().restart().sing().conn("quay.io", closes("1"), ok).stop(), status: "quay.io:used", verdict: Clear},
+	{why: "what was open at a reload and never closed counts as it stood", tape: started().conn("quay.io", open("1"), silent1).stop().restart().sing().stop(), status: "quay.io:blocked", verdict: Gaps, exit: 1},
 }
 
 // restart is a start on the same file.
