@@ -51,6 +51,7 @@ type guard struct {
 	allowed        []netip.Prefix
 	through        []netip.AddrPort
 	privateAllowed bool
+	interfaces     func() ([]net.Addr, error) // nil: net.InterfaceAddrs
 
 	mu  sync.RWMutex
 	own []netip.AddrPort // our listeners; the unspecified address stands for every one of the host
@@ -110,32 +111,37 @@ var (
 func (g *guard) listen(a netip.AddrPort) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !a.Addr().IsUnspecified() {
-		g.own = append(g.own, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
-		return
-	}
-	g.own = append(g.own, a)
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return // the unspecified address and loopback are guarded all the same
-	}
-	for _, i := range addrs {
-		if p, err := netip.ParsePrefix(i.String()); err == nil {
-			g.own = append(g.own, netip.AddrPortFrom(p.Addr().Unmap(), a.Port()))
-		}
-	}
+	g.own = append(g.own, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
 }
 
 func (g *guard) ours(to netip.AddrPort) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	for _, o := range g.own {
-		if o == to || o.Port() == to.Port() && hostItself(o.Addr()) && hostItself(to.Addr()) &&
-			(o.Addr().IsUnspecified() || to.Addr().IsUnspecified()) {
+		switch {
+		case o == to:
+			return true
+		case o.Port() != to.Port():
+		case o.Addr().IsUnspecified() && (hostItself(to.Addr()) || g.hosts(to.Addr())),
+			to.Addr().IsUnspecified() && hostItself(o.Addr()):
 			return true
 		}
 	}
 	return false
+}
+
+// hosts says whether this host has the address now: interfaces come and go while a
+// listener is on all of them. Where nobody can tell, it has.
+func (g *guard) hosts(a netip.Addr) bool {
+	list := g.interfaces
+	if list == nil {
+		list = net.InterfaceAddrs
+	}
+	addrs, err := list()
+	return err != nil || slices.ContainsFunc(addrs, func(i net.Addr) bool {
+		p, err := netip.ParsePrefix(i.String())
+		return err == nil && p.Addr().Unmap().WithZone("") == a
+	})
 }
 
 // hostItself says whether an address leads to this host wherever it is used: the

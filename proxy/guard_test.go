@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -96,6 +98,21 @@ func TestJudgeWildcardListener(t *testing.T) {
 			require.Equal(t, prohibited, g.judge(netip.MustParseAddrPort(a)), "%s at %s", a, at)
 		}
 	}
+}
+
+// TestJudgeLaterInterface: an address that the host gets after the start leads to
+// a listener on all addresses just the same.
+func TestJudgeLaterInterface(t *testing.T) {
+	var now []net.Addr
+	g := guard{interfaces: func() ([]net.Addr, error) { return now, nil }}
+	g.listen(netip.MustParseAddrPort("[::]:3180"))
+	later := netip.MustParseAddrPort("203.0.113.7:3180")
+	require.Equal(t, public, g.judge(later))
+	now = append(now, &net.IPNet{IP: net.IPv4(203, 0, 113, 7), Mask: net.CIDRMask(24, 32)})
+	require.Equal(t, prohibited, g.judge(later))
+	require.Equal(t, public, g.judge(netip.MustParseAddrPort("203.0.113.7:3181")))
+	g.interfaces = func() ([]net.Addr, error) { return nil, errors.New("no netlink") }
+	require.Equal(t, prohibited, g.judge(later))
 }
 
 // TestJudgeUnspecified: the unspecified address leads to a listener on loopback.
