@@ -68,8 +68,14 @@ type admin struct {
 func (f *adminFlags) open() (*admin, error) {
 	a := &admin{}
 	var err error
-	if a.token, err = f.token(); err != nil || f.listen == "" {
-		return a, err
+	if a.token, err = f.token(); err != nil {
+		return nil, err
+	}
+	if f.listen == "" {
+		if a.token != "" {
+			return nil, adminDoor.missing("--admin-token-file")
+		}
+		return a, nil
 	}
 	at, err := adminDoor.address(f.listen)
 	if err != nil {

@@ -63,6 +63,13 @@ func (k *captures) open(f captureFlags, config *proxy.Config) (err error) {
 	default:
 		return fmt.Errorf("--quic %q: write forward or refuse", f.quic)
 	}
+	switch {
+	case f.tproxy != "":
+	case f.quic != "":
+		return tproxyDoor.missing("--quic")
+	case f.keepClient:
+		return tproxyDoor.missing("--keep-client-address")
+	}
 	k.limits = flowLimits(config)
 	config.KeepClient = f.keepClient
 	config.RefuseQUIC = f.quic == "refuse" || f.quic == "" && config.Enforce

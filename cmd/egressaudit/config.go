@@ -112,7 +112,7 @@ func setFlag(c *cobra.Command, name string, value ast.Node) error {
 	if f.Changed {
 		return nil
 	}
-	if s, list := f.Value.(pflag.SliceValue); list {
+	if s, list := f.Value.(pflag.SliceValue); list && value.Type() == ast.SequenceType {
 		err = s.Replace(texts)
 		f.Changed = true
 	} else if len(texts) != 1 {
@@ -167,6 +167,8 @@ func scalar(n ast.Node) (string, error) {
 		return v.Value, nil
 	case *ast.NullNode:
 		return "", errors.New("the value is missing")
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		return "", fmt.Errorf("write the value itself, not %s (in quotes it is a text)", v.GetToken().Value)
 	case *ast.LiteralNode:
 		return v.Value.Value, nil
 	case ast.ScalarNode:

@@ -42,6 +42,11 @@ func (d door) named(text string, named bool) error {
 	return err
 }
 
+// missing says that another flag is about this door, which was not asked for.
+func (d door) missing(flag string) error {
+	return fmt.Errorf("%s: it does nothing without %s (add %s ADDRESS:PORT, or leave it out)", flag, d.flag, d.flag)
+}
+
 // tcp binds an address. Its connections have no keep-alives: what a firewall does
 // to an idle one is for the trial to see.
 func (d door) tcp(text string) (net.Listener, error) {

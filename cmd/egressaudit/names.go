@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,7 @@ func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink polic
 	if err = dnsDoor.named(f.address, len(config.Clients) > 0); err != nil {
 		return err
 	}
-	if f.rate < 0 {
+	if !(f.rate >= 0 && f.rate <= math.MaxInt32) { // nor NaN
 		return fmt.Errorf("--dns-rate %v: write a number above zero, or leave it out for no limit", f.rate)
 	}
 	servers, err := p.servers("")
@@ -61,7 +62,10 @@ func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink polic
 		return err
 	}
 	config.Own = append(config.Own, bound(n.tcp.Addr()))
-	return n.forwarder.Refuses(n.tcp.Addr())
+	if err = n.forwarder.Refuses(n.tcp.Addr()); err != nil {
+		err = hinted(err, "name the server that knows the answers: --resolver ADDR")
+	}
+	return err
 }
 
 // prepare makes the forwarder, without sockets.
@@ -74,6 +78,20 @@ func (n *nameServer) prepare(p *path, f nameFlags, servers []dnsaudit.Upstream, 
 		return fmt.Errorf("--dns: %w", err)
 	}
 	config.Memory = memory
+	return nil
+}
+
+// idle refuses flags that say how to answer where nothing is to answer.
+func (f *nameFlags) idle() error {
+	switch {
+	case f.address != "":
+	case f.cache:
+		return dnsDoor.missing("--dns-cache")
+	case f.stripECH:
+		return dnsDoor.missing("--strip-ech")
+	case f.rate != 0:
+		return dnsDoor.missing("--dns-rate")
+	}
 	return nil
 }
 

@@ -163,8 +163,12 @@ func flagError(c *cobra.Command, err error) error {
 	switch bad.GetFlag().Value.Type() {
 	case "duration":
 		want = "write a time with its unit, such as 5s, 2m or 1h30m"
-	case "int":
+	case "int", "uint16", "uint32":
 		want = "write a whole number"
+	case "float64":
+		want = "write a number"
+	case "bool":
+		want = "write true or false"
 	}
 	return fmt.Errorf("--%s %q: %s", bad.GetFlag().Name, bad.GetValue(), want)
 }

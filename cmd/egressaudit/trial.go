@@ -107,8 +107,11 @@ func (t *trial) open(p *path, config *proxy.Config, s settings) (err error) {
 		return err
 	}
 	config.Own = s.own
-	if err = t.captures.open(s.captures, config); err != nil || s.names.address == "" {
+	if err = t.captures.open(s.captures, config); err != nil {
 		return err
+	}
+	if s.names.address == "" {
+		return s.names.idle()
 	}
 	return t.names.open(p, s.names, config, t.record)
 }
