@@ -200,7 +200,7 @@ func (t *tunnel) sunk(o *policy.Observation) bool {
 // learn takes the name from the client's first bytes, where no way is open for
 // them.
 func (t *tunnel) learn(pending []byte) {
-	h, b := t.message(pending, nameTime)
+	h, b, _ := t.message(pending, nameTime)
 	t.know(h, b)
 }
 
@@ -224,9 +224,10 @@ func (t *tunnel) strays(h hello.Hello) bool {
 }
 
 // named holds a client's first bytes until they are judged: whether a catalog has
-// the name in them. What it refuses has been told to the client.
+// the name in them. What it refuses has been told to the client; who leaves before,
+// or is held when all is cut, was not refused.
 func (t *tunnel) named() (b []byte, ok bool) {
-	h, b := t.message(nil, t.p.limits.FirstTimeout)
+	h, b, left := t.message(nil, t.p.limits.FirstTimeout)
 	name, err := policy.ParseName(h.ServerName)
 	if h.Protocol == hello.HTTP {
 		name, err = hostName(h.Host)
@@ -235,8 +236,16 @@ func (t *tunnel) named() (b []byte, ok bool) {
 		return b, true
 	}
 	t.know(h, b)
-	fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "in no catalog, and the mode is enforce"})
-	t.turnAway(h)
+	switch {
+	case left:
+		fail(&t.o, abandoned(policy.StagePolicy), nil)
+	case h.Reason == hello.TimedOut && t.p.life.Err() != nil:
+		fail(&t.o, abandoned(policy.StagePolicy), detail{"why": "drain"})
+		t.o.By = policy.BySelf
+	default:
+		fail(&t.o, denied(policy.HTTPRequestDenied), detail{"why": "in no catalog, and the mode is enforce"})
+		t.turnAway(h)
+	}
 	return nil, false
 }
 

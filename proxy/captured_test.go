@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -424,6 +425,35 @@ func TestCapturedEnforce(t *testing.T) {
 	io.WriteString(conn, "\x00word")
 	_, err = io.ReadFull(conn, make([]byte, 5))
 	require.NoError(t, err)
+}
+
+// TestCapturedHeldLeaves: a client that leaves before it has said a name was denied
+// nothing.
+func TestCapturedHeldLeaves(t *testing.T) {
+	for _, says := range []string{"", "\x16\x03\x01"} {
+		r := newRig(t, enforcing(443))
+		conn := r.redirected(9)()
+		io.WriteString(conn, says)
+		conn.Close()
+		o := r.one()
+		require.Equal(t, policy.Verdict{Outcome: policy.Abandoned, Stage: policy.StagePolicy, By: policy.ByClient}, o.Verdict, "%q", says)
+	}
+}
+
+// TestCapturedHeldAtTheEnd: whoever is held when all is cut is let go at once, and
+// was denied nothing.
+func TestCapturedHeldAtTheEnd(t *testing.T) {
+	r := newRig(t, func(c *Config) { enforcing(443)(c); c.Limits.FirstTimeout = time.Hour })
+	conn := r.redirected(9)()
+	for r.proxy.Open() == 0 {
+		runtime.Gosched()
+	}
+	r.shutdown()
+	_, err := conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	o := r.one()
+	require.Equal(t, policy.Verdict{Outcome: policy.Abandoned, Stage: policy.StagePolicy, By: policy.BySelf}, o.Verdict)
+	require.Equal(t, "drain", o.Detail["why"])
 }
 
 // TestJudgeFlow: UDP flows are named, and judged, as connections are.

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"context"
+	"errors"
+	"os"
 	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
@@ -14,7 +17,7 @@ func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
 	if !t.p.enforce || t.through {
 		return b, true
 	}
-	h, b := t.message(b, 0)
+	h, b, _ := t.message(b, 0)
 	if t.listed(h, b) {
 		return b, true
 	}
@@ -30,13 +33,16 @@ func (t *tunnel) hold(b []byte) (first []byte, ok bool) {
 }
 
 // message reads the client's first message, behind b: for as long as wait says, or,
-// where that is 0, for the limit's time from its first octet.
-func (t *tunnel) message(b []byte, wait time.Duration) (hello.Hello, []byte) {
+// where that is 0, for the limit's time from its first octet. A wait ends when all is
+// cut. left says that the client ended before its message did.
+func (t *tunnel) message(b []byte, wait time.Duration) (h hello.Hello, read []byte, left bool) {
 	parser := hello.Parser{Limit: t.p.limits.FirstBytes}
 	buf := make([]byte, 4096)
 	timed := wait > 0
 	if timed {
 		t.client.SetReadDeadline(time.Now().Add(wait))
+		stop := context.AfterFunc(t.p.life, func() { t.client.SetReadDeadline(time.Unix(1, 0)) })
+		defer stop()
 	}
 	for seen := 0; !parser.Feed(b[seen:]); {
 		if seen = len(b); seen > 0 && !timed {
@@ -45,12 +51,13 @@ func (t *tunnel) message(b []byte, wait time.Duration) (hello.Hello, []byte) {
 		}
 		n, err := t.client.Read(buf)
 		if b = append(b, buf[:n]...); err != nil && n == 0 {
+			left = !errors.Is(err, os.ErrDeadlineExceeded)
 			parser.End(hello.TimedOut)
 			break
 		}
 	}
 	t.client.SetReadDeadline(time.Time{})
-	return parser.Hello(), b
+	return parser.Hello(), b, left
 }
 
 // listed says whether what the client's first message names may pass: nothing, or
