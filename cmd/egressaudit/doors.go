@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/egressaudit/egressaudit/proxy/capture"
 )
 
 // door is a flag that says where to listen, and what for.
@@ -93,6 +95,8 @@ func (d door) refused(text string, err error) error {
 	told := fmt.Errorf("%s %q: %w", d.flag, text, err)
 	a, _ := d.address(text)
 	switch {
+	case errors.Is(err, capture.ErrPrivilege):
+		return fmt.Errorf("%s %q: %w", d.flag, text, capture.ErrPrivilege) // which says what to do
 	case errors.Is(err, syscall.EADDRINUSE):
 		return hinted(told, "take another port, or 0 for any free one")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
