@@ -45,7 +45,7 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 // is laid out.
 func (r *Report) WriteHTML(w io.Writer) error {
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, newSheet(r.visible()))
+	err := pageTemplate.Execute(&b, newPaper(r.visible()))
 	if err == nil {
 		_, err = w.Write(b.Bytes())
 	}
@@ -58,22 +58,40 @@ func (r *Report) WriteHTML(w io.Writer) error {
 // sheet is what the page shows.
 type sheet struct {
 	*Report
+	Sign        string
+	Word, Rest  string // the verdict's sentence
+	When, Child string
+	Next        []string
+	Counts      []count
+	Wanted      []*rule
+	Groups      []*group
+	Blind       []string // blind spots that are no doubts
+	Ledgers     []string
+
+	most                       int // hosts of an endpoint to show; 0: all
+	MoreUnlisted, MoreFindings int // that are not shown
+}
+
+// paper is a whole page, which has a picture.
+type paper struct {
+	*sheet
 	Policy       string
 	Style        template.CSS
-	Sign         string
-	Word, Rest   string // the verdict's sentence
-	When, Child  string
-	Next         []string
-	Counts       []count
-	Wanted       []*rule
 	Wide, Narrow template.HTML
 	Tracks       []track
 	More         int // tracks that are not in the picture
 	Step         string
 	Phases       []string
-	Groups       []*group
-	Blind        []string // blind spots that are no doubts
-	Ledgers      []string
+}
+
+// newPaper lays r out, of which all texts are escaped.
+func newPaper(r *Report) *paper {
+	p := &paper{sheet: newSheet(r), Policy: pagePolicy, Style: template.CSS(pageStyle),
+		Wide: r.picture(wideLayout), Narrow: r.picture(narrowLayout), Tracks: r.tracks(),
+		Step: about(r.Timeline.Step), Phases: r.phaseList(),
+	}
+	p.More = max(0, len(p.Tracks)-maxLanes)
+	return p
 }
 
 // sign stands beside the verdict; a trial without an end is not ticked off.
@@ -109,14 +127,10 @@ type count struct {
 // newSheet lays r out, of which all texts are escaped.
 func newSheet(r *Report) *sheet {
 	s := &sheet{
-		Report: r, Policy: pagePolicy, Style: template.CSS(pageStyle), When: when(r.Trial), Child: r.childNote(),
-		Sign:   r.sign(),
-		Wanted: r.wanted(), Wide: r.picture(wideLayout), Narrow: r.picture(narrowLayout), Tracks: r.tracks(),
-		Step: about(r.Timeline.Step), Phases: r.phaseList(), Groups: r.groups(),
+		Report: r, When: when(r.Trial), Child: r.childNote(), Sign: r.sign(), Wanted: r.wanted(), Groups: r.groups(),
 		Blind:   r.BlindSpots[len(r.Doubts):],
 		Ledgers: append(slices.Clone(r.Files), without(r.Trial.Ledgers, r.Files)...),
 	}
-	s.More = max(0, len(s.Tracks)-maxLanes)
 	word, rest, _ := strings.Cut(r.Sentence(), ": ")
 	s.Word, s.Rest = sentence(strings.ToLower(word)), sentence(rest)+"."
 	s.Next = r.steps()
@@ -180,6 +194,21 @@ func (s *sheet) Facts(e endpointView) string {
 		out = append(out, "from "+listing(e.Hosts[0].Workloads, 3))
 	}
 	return joined(" · ", append(out, e.remark())...)
+}
+
+// shown are hosts, and how many more there are.
+type shown struct {
+	Hosts []Host
+	More  int
+}
+
+// Shown are the hosts of an endpoint that have room, where not all have those
+// that do not work first.
+func (s *sheet) Shown(hosts []Host) shown {
+	if s.most == 0 || len(hosts) <= s.most {
+		return shown{Hosts: hosts}
+	}
+	return shown{troubledFirst(hosts)[:s.most], len(hosts) - s.most}
 }
 
 // Hosts says whether the hosts of e tell more than its line does.

@@ -25,7 +25,7 @@ var (
 	allowed = strings.Fields(`html head meta title style body header main section footer h1 h2 h3 h4 p b span ul ol li dl div dt dd a code br
 		figure figcaption details summary table thead tbody tr th td svg g rect line circle text desc`)
 	attributes = strings.Fields(`lang charset http-equiv content name class id href rel aria-hidden aria-label aria-labelledby aria-describedby
-		role tabindex scope viewBox xmlns xmlns:xlink x y x1 y1 x2 y2 r cx cy width height text-anchor`)
+		role tabindex scope data-scope viewBox xmlns xmlns:xlink x y x1 y1 x2 y2 r cx cy width height text-anchor`)
 )
 
 // requirePage walks a page token by token: tags are balanced, ids are unique and

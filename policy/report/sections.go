@@ -83,15 +83,18 @@ func (c *Cause) line() string {
 
 // hosts lists hosts of an endpoint, those that do not work first.
 func (p *page) hosts(hosts []Host) {
-	hosts = slices.Clone(hosts)
-	slices.SortStableFunc(hosts, func(a, b Host) int { return bit(a.State == Used) - bit(b.State == Used) })
-	for i, h := range hosts {
+	for i, h := range troubledFirst(hosts) {
 		if i == textHosts {
 			p.hang("    hosts", indent, fmt.Sprintf("... and %d more", len(hosts)-i))
 			return
 		}
 		p.hang("    host", indent, Escape(h.Host)+": "+tried(h.Attempts, h.OK)+from(h.Workloads))
 	}
+}
+
+// troubledFirst are hosts, those that do not work first.
+func troubledFirst(hosts []Host) []Host {
+	return slices.SortedStableFunc(slices.Values(hosts), func(a, b Host) int { return bit(a.State == Used) - bit(b.State == Used) })
 }
 
 // tried is "12 of 13 attempts ok".
