@@ -188,3 +188,41 @@ func TestFollowAWriter(t *testing.T) {
 	}
 	require.EqualValues(t, records, next)
 }
+
+// Watch begins with the first record, and goes on with what is appended; a torn
+// line is no damage while it is the last.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, _, l := world(t, 3)
+		whole := slices.Concat(l...)
+		requireWrite(t, path, whole[:len(l[0])+10])
+		ctx, cancel := context.WithCancel(t.Context())
+		var seqs []uint64
+		var mu sync.Mutex
+		idle, ended := 0, false
+		go func() {
+			for r, err := range Watch(ctx, path, func() { mu.Lock(); idle++; mu.Unlock() }) {
+				mu.Lock()
+				require.NoError(t, err)
+				seqs = append(seqs, r.Seq)
+				mu.Unlock()
+			}
+			mu.Lock()
+			ended = true
+			mu.Unlock()
+		}()
+		look()
+		mu.Lock()
+		require.Equal(t, []uint64{1}, seqs)
+		require.Positive(t, idle)
+		mu.Unlock()
+		add(t, path, whole[len(l[0])+10:])
+		look()
+		cancel()
+		look()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(t, seqs, len(l))
+		require.True(t, ended)
+	})
+}
