@@ -68,8 +68,8 @@ type sheet struct {
 	Blind       []string // blind spots that are no doubts
 	Ledgers     []string
 
-	most                       int // hosts of an endpoint to show; 0: all
-	MoreUnlisted, MoreFindings int // that are not shown
+	most                                   int // hosts of an endpoint to show; 0: all
+	MoreWanted, MoreUnlisted, MoreFindings int // that are not shown
 }
 
 // paper is a whole page, which has a picture.

@@ -11,6 +11,7 @@ import (
 // Bounds of Sections: a page that is renewed each second has room for so much.
 const (
 	liveHosts    = 12 // of an endpoint
+	liveWanted   = 16 // rules to ask for, which stand above the checklist
 	liveUnlisted = 100
 	liveFindings = 100
 )
@@ -24,8 +25,9 @@ var SectionNames = []string{"verdict", "next", "endpoints", "unlisted", "finding
 // Sections are the parts of the page that WriteHTML writes, by SectionNames, for a
 // page that renews them while the trial runs: in the same words and with the same
 // classes, "" where there is nothing to tell. What somebody else chose is escaped.
-// They are bounded: of 13 hosts of an endpoint, 101 destinations in no list or 101
-// findings the last are but counted, and those that failed stand first.
+// They are bounded: what is above 16 rules to ask for, 12 hosts of an endpoint, 100
+// destinations in no list or 100 findings is but counted, and those that failed stand
+// first.
 func (r *Report) Sections() (map[string]template.HTML, error) {
 	s, out := newLiveSheet(r), map[string]template.HTML{}
 	empty := map[string]bool{"unlisted": len(s.Unlisted) == 0, "findings": len(s.Findings) == 0, "blind": len(s.Blind) == 0}
@@ -54,6 +56,7 @@ func newLiveSheet(r *Report) *sheet {
 	few.Findings = r.Findings[:min(len(r.Findings), liveFindings)]
 	s := newSheet(few.visible())
 	s.most, s.Next = liveHosts, r.steps()
+	s.Wanted, s.MoreWanted = s.Wanted[:min(len(s.Wanted), liveWanted)], max(0, len(r.wanted())-liveWanted)
 	s.MoreUnlisted, s.MoreFindings = len(r.Unlisted)-len(few.Unlisted), len(r.Findings)-len(few.Findings)
 	if t := r.Trial; t.Ended.IsZero() && !t.Started.IsZero() {
 		s.When = "since " + t.Started.Format("2006-01-02 15:04:05") + " UTC"
