@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/policy/live"
 	"github.com/egressaudit/egressaudit/policy/report"
 )
@@ -31,8 +33,8 @@ type adminFlags struct {
 
 func (a *adminFlags) register(c *cobra.Command) {
 	group(c, "The admin address", func(f *pflag.FlagSet) {
-		f.StringVar(&a.listen, "admin", "", "`ADDRESS:PORT` for health, metrics and marks, such as "+adminDoor.example+" (default none)")
-		f.StringVar(&a.tokenFile, "admin-token-file", "", "`FILE` with the token that marks need; demanded beyond loopback (default none)")
+		f.StringVar(&a.listen, "admin", "", "`ADDRESS:PORT` for the live page, health, metrics and marks, such as "+adminDoor.example+" (default none)")
+		f.StringVar(&a.tokenFile, "admin-token-file", "", "`FILE` with the token that page and marks need; demanded beyond loopback (default none)")
 	})
 }
 
@@ -95,6 +97,14 @@ func (a *admin) address() []netip.AddrPort {
 	return []netip.AddrPort{bound(a.listener.Addr())}
 }
 
+// page is the live page's address, "" without one.
+func (a *admin) page() string {
+	if a.listener == nil {
+		return ""
+	}
+	return "http://" + a.listener.Addr().String() + "/"
+}
+
 // observe counts what the trial sees.
 func (a *admin) observe(o *policy.Observation) {
 	if s := a.server.Load(); s != nil {
@@ -108,7 +118,10 @@ func (a *admin) serve(t *trial) {
 		return
 	}
 	s := live.New(live.Config{
-		Token: a.token, Mark: t.ledger.Mark, Metrics: t.metrics(),
+		Token: a.token, Mark: t.ledger.Mark, Metrics: t.metrics(), Against: t.against(),
+		Records: func(ctx context.Context, idle func()) iter.Seq2[*policy.Record, error] {
+			return ledger.Watch(ctx, t.path, idle)
+		},
 		Ready: func() error {
 			if a.stopping.Load() {
 				return errors.New("stopping")
@@ -118,6 +131,21 @@ func (a *admin) serve(t *trial) {
 	})
 	a.server.Store(s)
 	go s.Serve(a.listener)
+}
+
+// hold holds the page against what is required now.
+func (a *admin) hold(t *trial) {
+	if s := a.server.Load(); s != nil {
+		s.Hold(t.against())
+	}
+}
+
+// against is what the trial is held against, of its page and in the end.
+func (t *trial) against() report.Options {
+	return report.Options{
+		Catalogs: t.catalogs, Index: t.index.Load(), Scopes: t.session.Scopes, BypassWindow: windowOf(&t.session),
+		Files: []string{t.path}, Version: version(),
+	}
 }
 
 // shut ends the answering.

@@ -16,7 +16,9 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/report"
 )
 
@@ -28,10 +30,7 @@ const childNoProxy = "localhost,127.0.0.0/8,127.0.0.1,::1,169.254.169.254,168.63
 const grace = time.Second
 
 func newRun(env environ) *cobra.Command {
-	var r required
-	var p path
-	var f isolateFlags
-	var o rendering
+	f := &runFlags{}
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "One trial around one command; the report when it ends",
@@ -50,17 +49,22 @@ CAP_SYS_PTRACE; in a user namespace sudo does nothing. Unix sockets stay as they
 are: the report names those that it could reach.
 
 COMMAND keeps its standard streams and gets our signals; Ctrl-C ends it, and the
-report is still made. The report goes to stderr, or to -o FILE.
+report is still made. The report goes to stderr, or to -o FILE; behind it stand
+where the ledger is, and two commands that make more of it.
+
+--page shows the same while COMMAND runs, to browsers of this host: its address
+is told before COMMAND starts, and it ends with the report.
 
 Exit status: COMMAND's own where that is not 0 (126 cannot be run, 127 not
 found, 128+n signal n); else 0 no gap that --fail-on names, 1 such a gap, 2
 trouble, 3 cannot tell.`,
 		Example: `  egressaudit run --region eastus -- az connectedk8s connect -n edge -g lab
   sudo egressaudit run --isolate --isolate-allow 127.0.0.1:6443 -- ./install.sh
+  egressaudit run --page -- ./install.sh
   egressaudit run --catalog my.yaml --format json -o gaps.json -- ./install.sh`,
 		Args: wants(math.MaxInt, "a command"),
 		RunE: func(c *cobra.Command, args []string) error {
-			status, err := runTrial(c.Context(), env, &r, &p, &f, &o, args)
+			status, err := runTrial(c.Context(), env, f, args)
 			if err != nil {
 				return err
 			}
@@ -68,17 +72,29 @@ trouble, 3 cannot tell.`,
 		},
 	}
 	c.Flags().SetInterspersed(false)
-	r.register(c, "")
-	r.registerScope(c, "all")
-	p.register(c, "env", "admin")
-	f.register(c)
-	o.register(c, "stderr")
+	f.needs.register(c, "")
+	f.needs.registerScope(c, "all")
+	f.way.register(c, "env", "admin")
+	f.isolate.register(c)
+	f.out.register(c, "stderr")
+	group(c, "The report", func(s *pflag.FlagSet) {
+		s.BoolVar(&f.page, "page", false, "a live page on a free port of 127.0.0.1, until the end")
+	})
 	return c
 }
 
+// runFlags are the flags of run.
+type runFlags struct {
+	needs   required
+	way     path
+	isolate isolateFlags
+	out     rendering
+	page    bool
+}
+
 // runTrial is the verb: begin, child, end, report.
-func runTrial(ctx context.Context, env environ, r *required, p *path, f *isolateFlags, o *rendering, args []string) (int, error) {
-	on, err := o.check(p.ledger)
+func runTrial(ctx context.Context, env environ, f *runFlags, args []string) (int, error) {
+	on, err := f.out.check(f.way.ledger)
 	if err != nil {
 		return 0, err
 	}
@@ -91,42 +107,63 @@ func runTrial(ctx context.Context, env environ, r *required, p *path, f *isolate
 	signal.Notify(signals, passedOn...) // until the report is made
 	defer signal.Stop(signals)
 	progress := newProgress(env)
-	isolated, err := f.start(env)
+	isolated, err := f.isolate.start(env)
 	if err != nil {
 		return 0, err
 	}
 	defer isolated.close(env)
-	t, err := begin(env, r, p, settings{
-		listen: "127.0.0.1:0", privateAllowed: true, noProxy: noProxyOf(isolated, p), isolated: isolated,
-		observe: progress.add, log: zerolog.Nop(),
-	})
+	t, a, err := f.begin(env, progress, isolated)
 	if err != nil {
 		return 0, err
 	}
-	announce(env, t, p, args)
+	defer a.shut()
+	announce(env, t, a, &f.way, args)
 	child, status := t.startChild(env, child, signals)
 	if status != 0 {
 		t.discard()
 		return status, nil
 	}
-	progress.start(report.Options{Index: t.index.Load(), Catalogs: t.catalogs, Scopes: r.scopes})
+	progress.start(t.against())
 	status = waitFor(ctx, child, signals)
 	progress.stop()
 	drain, cancel := context.WithTimeout(ctx, min(grace, t.drain))
 	defer cancel()
 	trouble := t.end(drain, &status)
-	return t.report(env, o, on, status, trouble)
+	return t.report(env, f, on, status, trouble)
+}
+
+// begin begins the trial, and its page where one is wanted.
+func (f *runFlags) begin(env environ, p *progress, isolated *isolation) (*trial, *admin, error) {
+	var door adminFlags
+	if f.page {
+		door.listen = "127.0.0.1:0"
+	}
+	a, err := door.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := begin(env, &f.needs, &f.way, settings{
+		listen: "127.0.0.1:0", own: a.address(), privateAllowed: true, noProxy: noProxyOf(isolated, &f.way), isolated: isolated,
+		observe: func(o *policy.Observation) { p.add(o); a.observe(o) }, log: zerolog.Nop(),
+	})
+	if err != nil {
+		a.shut()
+		return nil, nil, err
+	}
+	a.serve(t)
+	return t, a, nil
 }
 
 // report makes the report from what is on the disk, and the exit status: the
 // command's own goes first. trouble is what went wrong with the recording.
-func (t *trial) report(env environ, o *rendering, on report.FailOn, status int, trouble error) (int, error) {
-	rep := judge(report.Options{Catalogs: t.catalogs, Scopes: t.session.Scopes, BypassWindow: windowOf(&t.session)}, trouble, t.path)
+func (t *trial) report(env environ, f *runFlags, on report.FailOn, status int, trouble error) (int, error) {
+	rep := judge(t.against(), trouble, t.path)
 	own := rep.ExitStatus(on)
-	if err := o.write(env, env.stderr, rep); err != nil {
+	if err := f.out.write(env, env.stderr, rep); err != nil {
 		complain(env, hinted(err, "the recording is kept: write egressaudit report %s", report.Escape(t.path)))
 		own = exitTrouble
 	}
+	t.next(env, &f.needs, rep.Verdict)
 	if status != 0 {
 		return status, nil
 	}
@@ -255,7 +292,7 @@ func proxySetting(v string) bool {
 }
 
 // announce says, before the child starts, what is observed.
-func announce(env environ, t *trial, p *path, args []string) {
+func announce(env environ, t *trial, a *admin, p *path, args []string) {
 	through, blind, goesOn := "", "", ""
 	if t.ways != "" {
 		through = " through the parent " + t.ways
@@ -272,4 +309,7 @@ func announce(env environ, t *trial, p *path, args []string) {
 	}
 	say(env, "observing what %s %s%s, as seen from %s%s; up to %d connections at once; ledger %s%s",
 		report.Escape(args[0]), at, through, report.Escape(p.vantage), blind, p.limits.Tunnels, report.Escape(t.path), goesOn)
+	if page := a.page(); page != "" {
+		say(env, "the live page, until the end: %s", page)
+	}
 }

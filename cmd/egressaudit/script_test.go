@@ -47,7 +47,8 @@ func TestMain(m *testing.M) {
 //	                     output matches; the first group becomes FOUND
 //	halt SIGNALS N       send TERM or INT to it, or several with commas, each when
 //	                     it has said that it stops; its exit status is N, its
-//	                     output stands in the files "started.out" and "started.err"
+//	                     output stands in the files "started.out" and "started.err";
+//	                     - sends none, and waits for its own end
 //	found REGEXP         what it said in another line becomes FOUND
 //	hup REGEXP           send HUP to it, and go on when a line matches
 //	fetch METHOD URL STATUS REGEXP
@@ -308,6 +309,9 @@ func halt(ts *testscript.TestScript, neg bool, args []string) {
 	for i, name := range strings.Split(args[0], ",") {
 		if i > 0 {
 			s.await(ts, stopping)
+		}
+		if name == "-" {
+			break
 		}
 		ts.Check(s.cmd.Process.Signal(map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt}[name]))
 	}

@@ -51,6 +51,10 @@ with 'egressaudit report LEDGER'.
 SIGHUP reads the catalogs (and --config) again; where they are wrong, the last
 good ones stay in force. 'egressaudit mark TEXT' names a phase.
 
+--admin has a live page for browsers: the checklist, as it turns, connections,
+and every report to download. On loopback whoever is on this host may look; the
+token (--admin-token-file) that others need keeps them out there, too.
+
 On any address but loopback --clients says who may use it. Private destinations
 are guarded unless a catalog lists their name or --allow-address says so.
 
@@ -96,7 +100,11 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	}
 	a.serve(t)
 	tell(log, t, a.address(), d)
-	t.watch(ctx, reload, func() { t.reload(c, log) })
+	t.watch(ctx, reload, func() {
+		if t.reload(c, log) {
+			a.hold(t)
+		}
+	})
 	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a.stopping.Store(true)
@@ -144,15 +152,15 @@ func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) 
 }
 
 // reload reads the catalogs again, and the configuration file for them. What is
-// wrong changes nothing.
-func (t *trial) reload(c *cobra.Command, log zerolog.Logger) {
+// wrong changes nothing; it says whether anything changed.
+func (t *trial) reload(c *cobra.Command, log zerolog.Logger) bool {
 	d, waits, err := reread(c)
 	if err == nil {
 		err = t.renew(d)
 	}
 	if err != nil {
 		log.Error().Msg("reload: " + oneLine(err) + "; the last good catalogs stay in force")
-		return
+		return false
 	}
 	for _, name := range waits {
 		log.Warn().Str("flag", name).Msg("changed in --config, and takes effect at the next start")
@@ -162,6 +170,7 @@ func (t *trial) reload(c *cobra.Command, log zerolog.Logger) {
 		line = line.Str(r.Name, r.Revision+" "+short(r.Digest))
 	}
 	line.Msg("catalogs reloaded")
+	return true
 }
 
 func (t *trial) renew(d *daemon) error {

@@ -2,51 +2,90 @@ package live
 
 import (
 	"context"
-	"crypto/subtle"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/egressaudit/egressaudit/policy/report"
 )
 
 // maxPhase is how many octets the name of a phase may have.
 const maxPhase = 256
 
-// Config is what a Server tells of, and what it may do. Ready and Mark are needed.
+// Config is what a Server tells of, and what it may do. Ready, Mark and Records are needed.
 type Config struct {
 	// Ready says what is wrong, nil for nothing; it is called by several goroutines
 	// at once, and does not wait.
 	Ready func() error
 	// Mark names a phase from now on.
 	Mark func(text string) error
-	// Token is whom the API believes; "": everybody on this host.
+	// Token is whom the page and the API believe; "": everybody on this host.
 	Token string
 	// Metrics are read whenever somebody asks for them.
 	Metrics []Metric
+	// Records are what the page shows, from the first time that somebody looks.
+	// They are followed beside whatever writes them, and slow nothing.
+	Records Records
+	// Against is what they are held against, until Hold says otherwise.
+	Against report.Options
 }
 
 // Server answers on the admin address. Its methods may be called by several
 // goroutines at once.
 type Server struct {
-	config Config
-	counts *counts
-	http   *http.Server
+	config    Config
+	counts    *counts
+	http      *http.Server
+	pageToken string        // of this process, in POSTs of its pages
+	rendering chan struct{} // a value for each report that is being delivered
+
+	mu      sync.Mutex
+	current *board // nil: nobody has looked
+	against report.Options
 }
 
 // New makes a Server.
 func New(c Config) *Server {
-	s := &Server{config: c, counts: newCounts(c.Metrics)}
+	s := &Server{
+		config: c, counts: newCounts(c.Metrics), pageToken: rand.Text(), against: c.Against, rendering: make(chan struct{}, maxReports),
+	}
 	s.http = &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	return s
 }
+
+// Hold holds the recording against something else from now on, from its first
+// record. Browsers take it up by themselves.
+func (s *Server) Hold(against report.Options) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.against = against
+	if s.current != nil {
+		s.current.close()
+		s.current = s.open()
+	}
+}
+
+// board is what is shown; with the first look it begins to read.
+func (s *Server) board() *board {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		s.current = s.open()
+	}
+	return s.current
+}
+
+func (s *Server) open() *board { return open(s.config.Records, s.against, s.hello) }
 
 // Serve answers on l, which it closes at the end, until Shutdown; then it returns
 // nil.
@@ -57,9 +96,15 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown stops accepting, and lets what is being answered finish until the
-// context ends.
+// Shutdown tells browsers how it stands when all is recorded, stops accepting, and
+// lets what is being answered finish until the context ends.
 func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	b := s.current
+	s.mu.Unlock()
+	if b != nil {
+		b.finish(ctx)
+	}
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
@@ -70,8 +115,16 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	m.HandleFunc("GET /readyz", s.ready)
 	m.Handle("GET /metrics", s.counts.handler())
+	m.Handle("GET /{$}", s.local(s.page))
+	m.Handle("POST /login", s.local(s.login))
+	m.Handle("POST /logout", s.local(s.logout))
+	for name, a := range assets {
+		m.Handle("GET /"+name, s.local(a.serve))
+	}
+	m.Handle("GET /api/report", s.guarded(s.report))
+	m.Handle("GET /api/events", s.guarded(s.events))
 	m.Handle("POST /api/mark", s.guarded(s.mark))
-	return m
+	return hardened(m)
 }
 
 // ready is red while something is wrong.
@@ -103,41 +156,8 @@ func (s *Server) mark(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// guarded lets those pass who may change the recording.
-func (s *Server) guarded(h http.HandlerFunc) http.Handler {
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case s.config.Token != "" && !s.knows(r):
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			say(w, http.StatusUnauthorized, "write the token of --admin-token-file: Authorization: Bearer TOKEN")
-		case s.config.Token == "" && !thisHost(r.Host):
-			say(w, http.StatusForbidden, fmt.Sprintf("%q is not this host: write its loopback address", r.Host))
-		default:
-			h(w, r)
-		}
-	}))
-}
-
-func (s *Server) knows(r *http.Request) bool {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return ok && subtle.ConstantTimeCompare([]byte(token), []byte(s.config.Token)) == 1
-}
-
-// thisHost says whether a Host field names loopback, and nothing that somebody's
-// name server chose.
-func thisHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return strings.EqualFold(host, "localhost") || err == nil && a.IsLoopback()
-}
-
 func say(w http.ResponseWriter, status int, text string) {
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	fmt.Fprintln(w, text)
 }

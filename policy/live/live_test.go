@@ -8,10 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/egressaudit/egressaudit/policy"
+	"github.com/egressaudit/egressaudit/policy/report"
 )
 
 // admin is a Server on loopback, with what it was told.
@@ -22,12 +24,13 @@ type admin struct {
 	mu    sync.Mutex
 	wrong error
 	marks []string
+	feed  *feed
 }
 
 func newAdmin(t *testing.T, token string) *admin {
-	a := &admin{}
+	a := &admin{feed: newFeed()}
 	a.Server = New(Config{
-		Token: token,
+		Token: token, Records: a.feed.follow, Against: report.Options{Catalogs: []*policy.Catalog{quay}},
 		Ready: func() error { a.mu.Lock(); defer a.mu.Unlock(); return a.wrong },
 		Mark: func(text string) error {
 			a.mu.Lock()
@@ -40,11 +43,19 @@ func newAdmin(t *testing.T, token string) *admin {
 	srv := httptest.NewServer(a.routes())
 	t.Cleanup(srv.Close)
 	a.url = srv.URL
+	t.Cleanup(func() { a.board().close() })
 	return a
 }
 
 // ask makes a request, with fields as "Name: value".
 func (a *admin) ask(t *testing.T, method, path, body string, fields ...string) (int, string) {
+	t.Helper()
+	status, _, text := a.answer(t, method, path, body, fields...)
+	return status, text
+}
+
+// answer is ask, with the header of the answer. It follows no redirect.
+func (a *admin) answer(t *testing.T, method, path, body string, fields ...string) (int, http.Header, string) {
 	t.Helper()
 	r, err := http.NewRequest(method, a.url+path, strings.NewReader(body))
 	require.NoError(t, err)
@@ -54,12 +65,12 @@ func (a *admin) ask(t *testing.T, method, path, body string, fields ...string) (
 			r.Host = value
 		}
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := http.DefaultTransport.RoundTrip(r)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return resp.StatusCode, string(b)
+	return resp.StatusCode, resp.Header, string(b)
 }
 
 func TestHealth(t *testing.T) {
@@ -126,21 +137,33 @@ func TestWhoMayMark(t *testing.T) {
 		fields []string
 		want   int
 	}{
-		"on this host":                   {"", nil, 204},
-		"by localhost":                   {"", []string{"Host: localhost:3180"}, 204},
-		"by the IPv6 loopback":           {"", []string{"Host: [::1]:3180"}, 204},
-		"a name that leads to us":        {"", []string{"Host: rebind.example.com:3180"}, 403},
-		"an address that is not ours":    {"", []string{"Host: 192.0.2.1"}, 403},
-		"from another site":              {"", []string{"Sec-Fetch-Site: cross-site"}, 403},
-		"from another origin":            {"", []string{"Origin: https://evil.example"}, 403},
-		"from another port of this host": {"", []string{"Sec-Fetch-Site: same-site"}, 403},
-		"no token":                       {"secret", nil, 401},
-		"another token":                  {"secret", []string{"Authorization: Bearer secre"}, 401},
-		"the token":                      {"secret", []string{"Authorization: Bearer secret", "Host: egressaudit.svc"}, 204},
-		"the token, from another site":   {"secret", []string{"Authorization: Bearer secret", "Sec-Fetch-Site: cross-site"}, 403},
+		"on this host":                           {"", nil, 204},
+		"by localhost":                           {"", []string{"Host: localhost:3180"}, 204},
+		"by the IPv6 loopback":                   {"", []string{"Host: [::1]:3180"}, 204},
+		"a name that leads to us":                {"", []string{"Host: rebind.example.com:3180"}, 403},
+		"an address that is not ours":            {"", []string{"Host: 192.0.2.1"}, 403},
+		"from another site":                      {"", []string{"Sec-Fetch-Site: cross-site"}, 403},
+		"from another origin":                    {"", []string{"Origin: https://evil.example"}, 403},
+		"from a page that is not ours":           {"", []string{"Sec-Fetch-Site: same-origin"}, 403},
+		"from a page of an earlier start":        {"", []string{"Sec-Fetch-Site: same-origin", "Egressaudit-Page: OLD"}, 403},
+		"by a browser of old, no page":           {"", []string{"Cookie: a=b"}, 403},
+		"from our page":                          {"", []string{"Sec-Fetch-Site: same-origin", "Egressaudit-Page: PAGE"}, 204},
+		"from our page, by a name of somebody's": {"", []string{"Host: rebind.example.com", "Sec-Fetch-Site: same-origin", "Egressaudit-Page: PAGE"}, 403},
+		"the cookie, from our page":              {"secret", []string{"Cookie: COOKIE", "Sec-Fetch-Site: same-origin", "Egressaudit-Page: PAGE"}, 204},
+		"the cookie alone":                       {"secret", []string{"Cookie: COOKIE"}, 403},
+		"our page, no cookie":                    {"secret", []string{"Sec-Fetch-Site: same-origin", "Egressaudit-Page: PAGE"}, 401},
+		"from another port of this host":         {"", []string{"Sec-Fetch-Site: same-site"}, 403},
+		"no token":                               {"secret", nil, 401},
+		"another token":                          {"secret", []string{"Authorization: Bearer secre"}, 401},
+		"the token":                              {"secret", []string{"Authorization: Bearer secret", "Host: egressaudit.svc"}, 204},
+		"the token, from another site":           {"secret", []string{"Authorization: Bearer secret", "Sec-Fetch-Site: cross-site"}, 403},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAdmin(t, c.token)
+			cookie := cookieName + "=" + a.pass(time.Now().Add(time.Hour).Unix())
+			for i, f := range c.fields {
+				c.fields[i] = strings.NewReplacer("PAGE", a.pageToken, "COOKIE", cookie).Replace(f)
+			}
 			status, _ := a.ask(t, "POST", "/api/mark", "x", c.fields...)
 			require.Equal(t, c.want, status)
 			require.Equal(t, c.want == 204, len(a.marks) == 1)

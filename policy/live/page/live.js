@@ -1,0 +1,153 @@
+// The live page: takes the server's events, and puts what they say in its place.
+// All HTML comes from the server, which has escaped it.
+"use strict"
+{
+  const maxRows = 200, newsEvery = 5000, again = 2000
+  const $ = (query, of = document) => of.querySelector(query)
+  const all = (query, of = document) => [...of.querySelectorAll(query)]
+  const data = document.body.dataset
+  const parse = html => { const t = document.createElement("template"); t.innerHTML = html; return t.content }
+
+  // morph makes the children of a those of b, and touches only what differs, so
+  // that focus, selection and what is unfolded stay.
+  const kept = new Set(["hidden", "open"])
+  const morph = (a, b) => {
+    const now = [...a.childNodes], next = [...b.childNodes]
+    next.forEach((n, i) => now[i] ? renew(now[i], n) : a.append(n))
+    now.slice(next.length).forEach(n => n.remove())
+  }
+  const renew = (a, b) => {
+    if (a.isEqualNode(b)) return
+    if (a.nodeName !== b.nodeName || a.nodeType !== Node.ELEMENT_NODE) return a.replaceWith(b)
+    for (const { name } of [...a.attributes]) if (!b.hasAttribute(name) && !kept.has(name)) a.removeAttribute(name)
+    for (const { name, value } of b.attributes) if (a.getAttribute(name) !== value) a.setAttribute(name, value)
+    morph(a, b)
+  }
+
+  // The verdict, for the title and for those who listen: not each number, but that
+  // it changed, and not more often than one can hear.
+  const news = $("#news")
+  let heard = null, timer = 0
+  const headline = () => {
+    const h1 = $("h1")?.textContent.trim() ?? ""
+    document.title = h1 + " – egressaudit"
+    const bad = all(".counts .blocked, .counts .partial, .counts .unlisted").map(n => $("b", n).textContent + " " + n.classList[0]).join(", ")
+    return h1.replace(/^\W+/, "") + ": " + bad
+  }
+  const announce = () => {
+    const now = headline()
+    if (heard === null) heard = now
+    if (now === heard || timer) return
+    timer = setTimeout(() => { timer = 0; news.textContent = heard = headline() }, newsEvery)
+  }
+
+  // The filter.
+  const form = $("#filter")
+  const filter = () => {
+    const { status, scope, text } = Object.fromEntries([...new FormData(form)].map(([k, v]) => [k, v.trim().toLowerCase()]))
+    const list = all("[data-part=endpoints] .endpoint, [data-part=unlisted] .endpoint")
+    let shown = 0
+    for (const e of list) {
+      const need = e.closest(".requirement")
+      const fits = (!status || (status === "unlisted" ? !need : e.classList.contains(status))) &&
+        (!scope || need?.dataset.scope.toLowerCase() === scope) &&
+        (!text || ((need ? $("h4", need).textContent : "") + " " + e.textContent).toLowerCase().includes(text))
+      if (e.hidden === fits) e.hidden = !fits
+      shown += fits
+    }
+    for (const box of all(".requirement, .catalog, [data-part=unlisted] > section")) {
+      const empty = !$(".endpoint:not([hidden])", box)
+      if (box.hidden !== empty) box.hidden = empty
+    }
+    const says = status || scope || text ? `${shown} of ${list.length} shown` : ""
+    if ($("#matches").textContent !== says) $("#matches").textContent = says
+  }
+  const scopes = () => {
+    const select = form.elements.scope, there = new Set([...select.options].map(o => o.value))
+    for (const s of new Set(all(".requirement").map(r => r.dataset.scope))) if (!there.has(s)) select.add(new Option(s))
+  }
+
+  // The stream. While it is paused, what comes waits in a fragment of its own.
+  const stream = $("#stream"), pause = $("#pause"), held = document.createElement("ol")
+  let missed = 0
+  const add = (list, rows) => {
+    list.prepend(rows)
+    while (list.childElementCount > maxRows) list.lastElementChild.remove()
+  }
+  const paused = () => pause.getAttribute("aria-pressed") === "true"
+  pause.onclick = () => {
+    pause.setAttribute("aria-pressed", String(!paused()))
+    pause.textContent = paused() ? "Go on" : "Pause"
+    if (paused()) return
+    const rows = document.createDocumentFragment()
+    rows.append(...held.childNodes)
+    add(stream, rows)
+    missed = 0
+    $("#waiting").textContent = ""
+  }
+
+  // The connection.
+  const mood = (state, text) => {
+    const p = $("#state")
+    if (p.dataset.state !== state) p.dataset.state = state
+    if (p.textContent !== text) p.textContent = text
+  }
+  const on = {
+    hello: h => {
+      if (h.edition !== data.edition) return location.reload()
+      data.token = h.token
+    },
+    state: s => mood(s.state, s.text),
+    bye: s => mood(s.state, s.text),
+    report: parts => {
+      for (const [name, html] of Object.entries(parts)) {
+        const part = $(`[data-part="${name}"]`)
+        if (part) morph(part, parse(html))
+      }
+      scopes()
+      filter()
+      announce()
+    },
+    rows: r => {
+      if (r.reset) { stream.replaceChildren(); held.replaceChildren() }
+      add(paused() ? held : stream, parse(r.html))
+      if (!paused()) return
+      missed += r.rows + r.left
+      $("#waiting").textContent = `${missed} new`
+    },
+  }
+  const connect = () => {
+    const source = new EventSource("api/events?after=" + encodeURIComponent(data.last))
+    for (const [name, take] of Object.entries(on)) source.addEventListener(name, e => {
+      if (e.lastEventId) data.last = e.lastEventId
+      take(JSON.parse(e.data))
+    })
+    source.onerror = async () => {
+      if ($("#state").dataset.state !== "ended") mood("lost", "no connection: trying again")
+      if (source.readyState !== EventSource.CLOSED) return // it tries by itself
+      const page = await fetch("./", { method: "HEAD" }).catch(() => null)
+      if (page?.status === 401) return location.reload() // to log in
+      setTimeout(connect, again)
+    }
+  }
+
+  // A phase.
+  const mark = $("#mark")
+  mark.onsubmit = async e => {
+    e.preventDefault()
+    const text = mark.elements.phase.value.trim()
+    const answer = await fetch("api/mark", { method: "POST", body: text, headers: { "Egressaudit-Page": data.token, "Content-Type": "text/plain; charset=utf-8" } }).catch(() => null)
+    $("#marked").textContent = answer?.ok ? `“${text}” begins.` : "Not marked: " + (answer ? await answer.text() : "nothing answers.")
+    if (answer?.ok) mark.reset()
+  }
+
+  document.addEventListener("keydown", e => { if (e.key === "Escape") all(".menu[open]").forEach(m => { m.open = false; $("summary", m).focus() }) })
+  document.addEventListener("click", e => all(".menu[open]").forEach(m => { if (!m.contains(e.target) || e.target.closest("a")) m.open = false }))
+  form.onsubmit = e => e.preventDefault()
+  form.oninput = filter
+  for (const e of [form, mark, pause]) e.hidden = false
+  scopes()
+  filter()
+  announce()
+  connect()
+}
