@@ -36,7 +36,7 @@ func (t *trial) sing() error {
 	}
 	for _, d := range t.captures.doors() {
 		if err := t.singCaptured(d); err != nil {
-			return fmt.Errorf("canary through %s: %w", d.at, err)
+			return fmt.Errorf("canary through %s: %w", d, err)
 		}
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/egressaudit/egressaudit/deploy/nftables"
+	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/proxy"
 	"github.com/egressaudit/egressaudit/proxy/capture"
 )
@@ -146,7 +147,8 @@ func (k *captures) serve(t *trial, keepClient bool) {
 	if k.tproxy != nil {
 		at := k.tproxy.Addr()
 		run(func() error { return t.proxy.ServeCaptured(k.tproxy, "tproxy", transparent(at)) })
-		k.relay = capture.NewRelay(capture.Config{Judge: t.proxy.JudgeFlow, Sink: t.record, KeepClient: keepClient, Limits: k.limits})
+		canary, _ := policy.ParseName(t.session.Canary) // always a name
+		k.relay = capture.NewRelay(capture.Config{Judge: t.proxy.JudgeFlow, Sink: t.record, KeepClient: keepClient, Canary: canary, Limits: k.limits})
 		run(func() error { return k.relay.Serve(k.flows) })
 	}
 	if begun == 0 {
@@ -186,24 +188,32 @@ func (k *captures) stop(drain context.Context) error {
 func (k *captures) listeners() []string {
 	var out []string
 	for _, d := range k.doors() {
-		out = append(out, d.kind+" "+d.at.String())
+		out = append(out, d.String())
 	}
 	return out
 }
 
-// captureDoor is a transparent listener for TCP.
+// captureDoor is a transparent listener: for TCP, or where it says so for UDP.
 type captureDoor struct {
 	kind string
 	at   net.Addr
+	udp  bool
+}
+
+func (d captureDoor) String() string {
+	if d.udp {
+		return d.kind + " " + d.at.String() + "/udp"
+	}
+	return d.kind + " " + d.at.String()
 }
 
 func (k *captures) doors() []captureDoor {
 	var out []captureDoor
 	if k.redirect != nil {
-		out = append(out, captureDoor{"redirect", k.redirect.Addr()})
+		out = append(out, captureDoor{kind: "redirect", at: k.redirect.Addr()})
 	}
 	if k.tproxy != nil {
-		out = append(out, captureDoor{"tproxy", k.tproxy.Addr()})
+		out = append(out, captureDoor{kind: "tproxy", at: k.tproxy.Addr()}, captureDoor{kind: "tproxy", at: k.flows.Addr(), udp: true})
 	}
 	return out
 }
@@ -211,6 +221,9 @@ func (k *captures) doors() []captureDoor {
 // singCaptured says the canary's name to a transparent listener, which nobody
 // redirected: it is refused.
 func (t *trial) singCaptured(d captureDoor) error {
+	if d.udp {
+		return t.singFlow(d)
+	}
 	c, err := t.dial("tcp", bound(d.at))
 	if err != nil {
 		return err
@@ -223,6 +236,27 @@ func (t *trial) singCaptured(d captureDoor) error {
 	}
 	_, _ = bufio.NewReader(c).ReadByte() // its end
 	return t.heard(d.kind)
+}
+
+// singFlow does so by QUIC.
+func (t *trial) singFlow(d captureDoor) error {
+	name, err := policy.ParseName(t.session.Canary)
+	if err != nil {
+		return err
+	}
+	says, err := capture.Canary(name)
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("udp", dialable(bound(d.at)).String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write(says); err != nil {
+		return err
+	}
+	return t.heard(d.kind + "/udp")
 }
 
 // counterTime is how long the firewall's counters are waited for.

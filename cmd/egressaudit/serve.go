@@ -125,7 +125,9 @@ func tell(log zerolog.Logger, t *trial, admin []netip.AddrPort, d *daemon) {
 		line = line.Str("dns", t.names.udp.LocalAddr().String())
 	}
 	for _, k := range t.captures.doors() {
-		line = line.Str(k.kind, k.at.String())
+		if !k.udp {
+			line = line.Str(k.kind, k.at.String())
+		}
 	}
 	for _, a := range admin {
 		line = line.Str("admin", a.String())

@@ -40,7 +40,7 @@ type trial struct {
 	drain    time.Duration
 	observe  func(*policy.Observation)
 	isolated *isolation
-	canaries chan string // how each canary that was recorded had come: connect, udp or tcp
+	canaries chan string // how each canary that was recorded had come: connect, redirect, tproxy, tproxy/udp, udp or tcp
 	ways     string      // what goes through the parent, for people; "" without one
 }
 
@@ -177,11 +177,19 @@ func (t *trial) record(o *policy.Observation) error {
 	err := t.ledger.Append(o)
 	if o.Origin == policy.OriginCanary {
 		select {
-		case t.canaries <- cmp.Or(o.Listener, o.Transport):
+		case t.canaries <- cameBy(o):
 		default: // somebody else's, with our name
 		}
 	}
 	return err
+}
+
+// cameBy is how an observation came, as sing calls it.
+func cameBy(o *policy.Observation) string {
+	if o.Protocol == "quic" {
+		return o.Listener + "/udp"
+	}
+	return cmp.Or(o.Listener, o.Transport)
 }
 
 // match tells which endpoints a question is about: it has no port.

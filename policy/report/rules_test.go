@@ -263,6 +263,9 @@ var rules = []struct {
 	{why: "a name server that hears no TCP before the end", tape: dual().conn("quay.io", ok).asked("udp", "A", "AAAA").stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "a name server that hears nothing before the end", tape: dual().conn("quay.io", ok).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "a name server that hears both to the end", tape: dual().conn("quay.io", ok).asked("udp", "AAAA", "A").asked("tcp", "A", "AAAA").stop(), status: "quay.io:used", verdict: Clear},
+	{why: "UDP of the TPROXY listener that is heard only at the start", tape: gateway().conn("quay.io", ok).overTProxy("tls").stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "TCP of the TPROXY listener that is heard only at the start", tape: gateway().conn("quay.io", ok).overTProxy("quic").stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
+	{why: "TCP and UDP of the TPROXY listener heard to the end", tape: gateway().conn("quay.io", ok).overTProxy("tls", "quic").stop(), status: "quay.io:used", verdict: Clear},
 	{why: "killed and started again, both with canaries", tape: started().conn("quay.io", ok).restart().sing().conn("jobs.example.org", ok).stop(), status: "quay.io:used jobs.example.org:used", verdict: Clear},
 	{why: "started again, and the first had no canary", tape: quiet().conn("quay.io", ok).restart().sing().stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
 	{why: "a kind of record that we do not know", tape: started().conn("quay.io", ok).add(&policy.Record{Kind: "secret"}).stop(), status: "quay.io:used", verdict: CannotTell, exit: 3},
@@ -291,6 +294,21 @@ func heard(times int) *tape {
 	t.records[0].Listeners = append(t.records[0].Listeners, "dns 127.0.0.1:53/udp")
 	for range times {
 		t.asked("udp", "A")
+	}
+	return t
+}
+
+// gateway is a started trial with a TPROXY listener, heard at the start.
+func gateway() *tape {
+	t := started()
+	t.records[0].Listeners = append(t.records[0].Listeners, "tproxy 127.0.0.1:3130", "tproxy 127.0.0.1:3130/udp")
+	return t.overTProxy("tls", "quic")
+}
+
+// overTProxy sends a canary to the TPROXY listener by each of the protocols.
+func (t *tape) overTProxy(protocols ...string) *tape {
+	for _, p := range protocols {
+		t.conn(canaryName, denied(policy.HTTPRequestDenied), origin(policy.OriginCanary), via("tproxy"), func(r *policy.Record) { r.Protocol = p })
 	}
 	return t
 }

@@ -222,15 +222,19 @@ func (t *trial) canary(s sight) bool {
 // through is the socket that a canary came by. A look-up asks for two families,
 // and is one canary: that is its question of type A.
 func (c *session) through(s sight) string {
-	switch by := "dns/" + s.Transport; {
-	case s.kind != policy.KindQuery:
-		return carries(s.Listener)
-	case s.Type != "A":
+	kind, transport := carries(s.Listener), ""
+	switch {
+	case s.kind == policy.KindQuery && s.Type != "A":
 		return ""
-	case c.listeners[by] > 0:
+	case s.kind == policy.KindQuery:
+		kind, transport = "dns", s.Transport
+	case s.Protocol == "quic":
+		transport = "udp"
+	}
+	if by := kind + "/" + transport; c.listeners[by] > 0 {
 		return by
 	}
-	return "dns"
+	return kind
 }
 
 // said says whether name is what s was about.

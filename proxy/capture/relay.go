@@ -27,6 +27,9 @@ type Config struct {
 	Sink policy.Sink
 	// KeepClient dials from the client's address.
 	KeepClient bool
+	// Canary is the name of the trial's own sign of life, which is sent to the listener
+	// itself; zero: none.
+	Canary policy.Name
 	// Limits bound time and memory.
 	Limits Limits
 }
@@ -124,7 +127,8 @@ func dialUDP(client, to netip.AddrPort, keep bool) (*net.UDPConn, error) {
 const readBuffer = 1 << 20
 
 // Serve carries what p takes, until Shutdown; then it returns nil. It closes p.
-// Datagrams that were sent to p itself are dropped and counted (Strayed).
+// Datagrams that were sent to p itself are dropped and counted (Strayed); that of the
+// canary is recorded.
 func (r *Relay) Serve(p *PacketConn) error { return r.serve(p) }
 
 func (r *Relay) serve(p front) error {
@@ -137,7 +141,7 @@ func (r *Relay) serve(p front) error {
 		n, client, to, err := p.Read(b)
 		switch {
 		case errors.Is(err, ErrNotRedirected):
-			r.strayed.Add(1)
+			r.stray(path{client, to}, b[:n])
 		case err != nil:
 			if r.isClosed() {
 				return nil

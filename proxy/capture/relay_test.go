@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -277,12 +278,47 @@ func TestRelayStrayed(t *testing.T) {
 	require.EqualValues(t, 3, r.Strayed())
 }
 
-type strays struct{ n int }
+// TestRelayCanary: what is sent to the listener itself is recorded where it says the
+// trial's own name, once a datagram, and nothing else is.
+func TestRelayCanary(t *testing.T) {
+	mine, other := named(t, "c0ffee.canary.egressaudit.invalid"), named(t, "other.canary.egressaudit.invalid")
+	hello, err := Canary(mine)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(hello), minInitial)
+	stranger, err := Canary(other)
+	require.NoError(t, err)
+	var seen []policy.Observation
+	r := NewRelay(Config{Canary: mine, Sink: func(o *policy.Observation) error { seen = append(seen, *o); return nil }})
+	require.Error(t, r.serve(&strays{n: 5, says: [][]byte{stranger, nil, []byte("hello"), hello, flip(bytes.Clone(hello))}}))
+	require.EqualValues(t, 5, r.Strayed())
+	require.Len(t, seen, 1)
+	o := seen[0]
+	require.Equal(t, policy.OriginCanary, o.Origin)
+	require.Equal(t, policy.Denied, o.Outcome)
+	require.Equal(t, []string{mine.String(), mine.String(), "quic", "tproxy"}, []string{o.Name, o.SNI, o.Protocol, o.Listener})
+	require.Zero(t, r.Flows())
+}
 
-func (s *strays) Read([]byte) (n int, client, to netip.AddrPort, err error) {
+func named(t *testing.T, s string) policy.Name {
+	n, err := policy.ParseName(s)
+	require.NoError(t, err)
+	return n
+}
+
+// strays is a front where nothing was redirected: it reads what says has, last to
+// first.
+type strays struct {
+	n    int
+	says [][]byte
+}
+
+func (s *strays) Read(b []byte) (n int, client, to netip.AddrPort, err error) {
 	if s.n--; s.n < 0 {
 		return 0, client, to, errors.New("broken")
 	}
-	return 0, client, to, ErrNotRedirected
+	if s.n < len(s.says) {
+		n = copy(b, s.says[s.n])
+	}
+	return n, client, to, ErrNotRedirected
 }
 func (s *strays) Close() error { return nil }

@@ -149,8 +149,8 @@ func tellDestination(network string, fd int) error {
 }
 
 // Read takes the next datagram into b: from client, sent to the address to. The
-// error is ErrNotRedirected, and the datagram dropped, for one that was sent to us
-// ourselves; more can be read after it.
+// error is ErrNotRedirected for a datagram that was sent to us ourselves; more can be
+// read after it.
 func (c *PacketConn) Read(b []byte) (n int, client, to netip.AddrPort, err error) {
 	n, oobn, _, client, err := c.conn.ReadMsgUDPAddrPort(b, c.oob[:])
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *PacketConn) Read(b []byte) (n int, client, to netip.AddrPort, err error
 	client = unmap(client)
 	to, ok := destination(c.oob[:oobn])
 	if !ok || direct(to, c.addr) {
-		return 0, client, to, fmt.Errorf("original destination of the datagram from %q: %w", client, ErrNotRedirected)
+		return n, client, to, fmt.Errorf("original destination of the datagram from %q: %w", client, ErrNotRedirected)
 	}
 	return n, client, to, nil
 }
