@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/extension"
+	gmhtml "github.com/yuin/goldmark/renderer/html"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
@@ -240,7 +244,7 @@ func diffs() []*Diff {
 	now := cat("page", "a ext x.two.example,added.example", "b ext <y>.three.example,*.four.example for=https://evil.example", "m ext move.example port=80", "c ext five.example", "d ext six.example optional for=x")
 	catalogs := DiffCatalogs(old, now)
 	hostile := started().conn("one.example", ok).conn("\x1b[31m\u202egnp.exe|`@a`", dropped).conn("=cmd|x", ok).conn("www.evil.example", ok).conn(long, ok).stop()
-	o := Options{Catalogs: []*policy.Catalog{old}, Files: []string{"a\x1b.jsonl"}}
+	o := Options{Catalogs: []*policy.Catalog{old}, Files: []string{"a\x1b @everyone.jsonl"}}
 	joinedDiff := DiffCatalogs(old, now)
 	joinedDiff.Exercise([]Tried{judgedBoth(hostile, old, now)})
 	return []*Diff{catalogs, joinedDiff, DiffTrials(every().report(o), hostile.report(o)), DiffTrials(hostile.report(o), every().report(o)), DiffCoverage(every().report(o)),
@@ -298,6 +302,11 @@ func TestDiffMarkdownMakesNoMarkup(t *testing.T) {
 				require.NotContains(t, outside, bad)
 			}
 		}
+		// Trackers look for mentions in what Markdown became.
+		var page bytes.Buffer
+		raw := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithRendererOptions(gmhtml.WithUnsafe()))
+		require.NoError(t, raw.Convert(b.Bytes(), &page))
+		require.NotRegexp(t, `@[a-z]|<a `, regexp.MustCompile(`<code>[^<]*</code>`).ReplaceAllString(page.String(), ""))
 	}
 }
 
