@@ -112,10 +112,14 @@ func (r *Report) sign() string {
 func (r *Report) steps() []string {
 	var out []string
 	for _, n := range r.next() {
-		out = append(out, sentence(strings.Replace(n, "under IN NO LIST", "in no list", 1)))
+		out = append(out, sentence(inDocument.Replace(n)))
 	}
 	return out
 }
+
+// inDocument puts the sections of a document in place of those of the text.
+var inDocument = strings.NewReplacer("under IN NO LIST", "in no list", "under FINDINGS", "under Findings",
+	`marked "ask"`, `under "Rules to ask for"`, "the doubts above", `what stands under "Why nothing can be cleared"`)
 
 // count is one number of the summary.
 type count struct {

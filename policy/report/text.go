@@ -110,10 +110,14 @@ func (r *Report) childNote() string {
 // next is what to do about the verdict, most urgent first.
 func (r *Report) next() []string {
 	var out []string
-	asks, worked := r.asks()
+	asks, spare, worked := r.asks()
 	if asks > 0 {
-		out = append(out, fmt.Sprintf("send the %s marked \"ask\" to %s, then run the install again.",
-			plural(uint64(asks), "sentence", fmt.Sprintf("%d sentences", asks)),
+		but := ""
+		if spare > 0 {
+			but = fmt.Sprintf(" (%d more %s not count)", spare, plural(uint64(spare), "does", "do"))
+		}
+		out = append(out, fmt.Sprintf("send the %s marked \"ask\"%s to %s, then run the install again.",
+			plural(uint64(asks), "sentence", fmt.Sprintf("%d sentences", asks)), but,
 			plural(uint64(asks), "whoever runs the device it names", "those who run the devices they name")))
 	}
 	if worked > 0 {
@@ -134,12 +138,13 @@ func (r *Report) next() []string {
 	return out
 }
 
-// asks counts different sentences to send, and unlisted destinations without.
-func (r *Report) asks() (asks, worked int) {
-	said := map[string]bool{}
+// asks counts different sentences to send, those that only stand with endpoints
+// that do not count, and unlisted destinations without.
+func (r *Report) asks() (asks, spare, worked int) {
+	said := map[string]bool{} // whether it counts
 	for _, e := range r.Endpoints {
-		if e.Cause != nil && e.Required {
-			said[e.Cause.Ask] = true
+		if e.Cause != nil {
+			said[e.Cause.Ask] = said[e.Cause.Ask] || e.Required
 		}
 	}
 	for _, u := range r.Unlisted {
@@ -149,7 +154,10 @@ func (r *Report) asks() (asks, worked int) {
 			worked++
 		}
 	}
-	return len(said), worked
+	for _, counts := range said {
+		asks, spare = asks+bit(counts), spare+bit(!counts)
+	}
+	return asks, spare, worked
 }
 
 // row is an endpoint of the text: the same host and port of several catalogs
