@@ -119,7 +119,7 @@ func (r *Report) steps() []string {
 
 // inDocument puts the sections of a document in place of those of the text.
 var inDocument = strings.NewReplacer("under IN NO LIST", "in no list", "under FINDINGS", "under Findings",
-	`marked "ask"`, `under "Rules to ask for"`, "the doubts above", `what stands under "Why nothing can be cleared"`)
+	"the doubts above", `what stands under "Why nothing can be cleared"`)
 
 // count is one number of the summary.
 type count struct {

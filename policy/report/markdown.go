@@ -47,7 +47,7 @@ func (m *markdown) head() {
 	}
 	m.say("\n## What to do next\n")
 	for i, n := range r.steps() {
-		m.say("%d. %s", i+1, text(n))
+		m.say("%d. %s", i+1, text(strings.Replace(n, `marked "ask"`, "under Rules to ask for", 1)))
 	}
 	m.bullets("## Why nothing can be cleared", r.Doubts)
 }
