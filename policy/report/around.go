@@ -147,12 +147,27 @@ func (j *judgement) requires(host string) bool {
 	})
 }
 
+// strayed says whether an answer to a name with a search suffix took the place of
+// host. It did not where a connection asked for the longer name, or said it: that
+// is the name of a mirror, say.
+func (j *judgement) strayed(host string) bool {
+	for p := range j.b.strays {
+		if p.sni == host && !j.connected[p.asked] {
+			return true
+		}
+	}
+	return j.b.moreStray > 0
+}
+
 // strays tells of names that got an answer with a search suffix.
 func (j *judgement) strays() {
 	pairs := slices.SortedFunc(maps.Keys(j.b.strays), func(a, b pair) int {
 		return cmp.Or(strings.Compare(a.sni, b.sni), strings.Compare(a.asked, b.asked))
 	})
 	for _, p := range pairs {
+		if j.connected[p.asked] {
+			continue
+		}
 		s := j.b.strays[p]
 		who := "an unknown client"
 		if s.client.IsValid() {

@@ -58,7 +58,8 @@
 // client that does shows it for all. A public suffix is no search suffix:
 // "quay.io.com" is a name of its own. One that is answered with an address is
 // the finding search_suffix_answered, and the name that was meant, where a
-// catalog lists it, then counts as looked up. Names inside the cluster are no
+// catalog lists it, then counts as looked up; unless a connection went to it by
+// its own name, for then it was meant itself (a mirror). Names inside the cluster are no
 // matter, nor are short ones ("db.ns") that the cluster answered for.
 //
 // hardcoded_address needs a forwarder that listened and was asked: a connection

@@ -103,6 +103,10 @@ func (j *judgement) place() {
 // something only where that connection went to the same endpoint.
 func (j *judgement) settle(d *destination, alone bool) {
 	found := inForce(d.endpoints, j.b.started, j.b.latest)
+	stray := d.strayed && j.strayed(d.host)
+	if d.strayed && !stray && d.asked == 0 { // another name was meant
+		return
+	}
 	for _, e := range found {
 		switch {
 		case !d.lookup:
@@ -110,7 +114,7 @@ func (j *judgement) settle(d *destination, alone bool) {
 			s.conn, s.probe = d, j.b.probes[d.key]
 		case alone || j.sites[e][d.host] != nil:
 			s := j.site(e, d.host)
-			s.look, s.trail = d, j.trail[d.host]
+			s.look, s.trail, s.stray = d, j.trail[d.host], stray
 		}
 	}
 	switch {

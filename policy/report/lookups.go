@@ -18,7 +18,7 @@ type lookups struct {
 	misses      evidence
 	mended      bool // a family failed, and had addresses later
 
-	strayed    bool // the name was meant, and another was answered
+	strayed    bool // the name was meant, it seems, and another was answered
 	unfollowed bool // there was no room to hold look-ups against connections
 	retry      bool // the name is that of another with a search suffix
 	indoors    bool // the cluster answered for it, with a search suffix
@@ -77,8 +77,6 @@ func (l *lookups) judge() (answerState, *failure) {
 		return addresses, nil
 	case v4.state == failed || v6.state == failed:
 		return failed, l.unresolved
-	case v4.state == unasked && v6.state == unasked && l.strayed:
-		return addresses, nil
 	case v4.state == unasked && v6.state == unasked:
 		return unasked, nil
 	}

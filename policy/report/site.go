@@ -14,6 +14,7 @@ type site struct {
 	conn  *destination // connections; nil: none
 	look  *destination // look-ups; nil: none, or no matter
 	trail trail        // of look
+	stray bool         // another name was answered where this one was meant
 	probe note         // a handshake of our own that was intercepted
 	state Status
 	fail  *failure // why it is blocked or partial
@@ -26,6 +27,9 @@ func (s *site) judge(by bypass, e *policy.Endpoint) {
 	looked, unresolved := unasked, (*failure)(nil)
 	if s.look != nil {
 		looked, unresolved = s.look.judge()
+	}
+	if looked == unasked && s.stray {
+		looked = addresses
 	}
 	switch c := s.conn; {
 	case c != nil && c.ok+c.failed > 0:
@@ -41,7 +45,7 @@ func (s *site) judge(by bypass, e *policy.Endpoint) {
 		s.state = Reached
 	case looked == addresses && by.host(s.look.name, e.Port):
 		s.state = Bypassed
-	case looked == addresses && (s.trail == ripe || s.look.strayed || s.look.unfollowed):
+	case looked == addresses && (s.trail == ripe || s.stray || s.look.unfollowed):
 		s.state = Resolved
 	default:
 		s.state = Unused
