@@ -65,7 +65,8 @@
 // hardcoded_address needs a forwarder that listened and was asked: a connection
 // to an address outside the cluster that the client chose itself, and that no
 // answer of the trial contained, before or after. It is likely where all of its
-// clients ask us, and a guess otherwise.
+// clients ask us, and a guess otherwise. One finding tells of all that the same
+// clients went to.
 //
 // # Patterns
 //

@@ -62,16 +62,42 @@ func (j *judgement) hardcoded() {
 	if b := j.b; b.total == 0 || b.overfull {
 		return
 	}
+	var groups []*hardGroup
 	for _, at := range slices.SortedFunc(maps.Keys(j.b.hard.to), netip.AddrPort.Compare) {
 		n := policy.AddrName(at.Addr())
 		if _, given := j.b.given[at.Addr()]; given || j.bypass.host(n, at.Port()) || j.addressListed(n, at.Port()) {
 			continue
 		}
-		j.tellHard(at, j.b.hard.to[at])
+		h := j.b.hard.to[at]
+		who, confidence := j.whoHard(h)
+		i := slices.IndexFunc(groups, func(g *hardGroup) bool { return g.who == who && g.confidence == confidence })
+		if i < 0 {
+			i, groups = len(groups), append(groups, &hardGroup{who: who, confidence: confidence})
+		}
+		groups[i].add(at, h)
+	}
+	for _, g := range groups {
+		j.tellHard(g)
 	}
 	if n := j.b.hard.more; n > 0 {
 		j.find(HardcodedAddress, nil, "connections to more addresses that no look-up had given before, %s, too many to list; confidence: %s", times(n), policy.Guess)
 	}
+}
+
+// hardGroup is what the same clients did.
+type hardGroup struct {
+	who        string
+	confidence policy.Confidence
+	addresses  []string
+	names      []string
+	seqs       []uint64
+	n          int
+}
+
+func (g *hardGroup) add(at netip.AddrPort, h hard) {
+	g.addresses = append(g.addresses, at.String())
+	g.names = addWords(g.names, h.names)
+	g.seqs, g.n = append(g.seqs, h.seqs...), g.n+h.n
 }
 
 // addressListed says whether a catalog asks for the very address.
@@ -79,9 +105,13 @@ func (j *judgement) addressListed(n policy.Name, port uint16) bool {
 	return port != 0 && slices.ContainsFunc(j.opt.Index.Match(nil, n, port), j.inForce)
 }
 
-// tellHard tells of one. It is likely where all of its clients ask us for other
-// names, and a guess where one may ask somebody else.
-func (j *judgement) tellHard(at netip.AddrPort, h hard) {
+// whoHard is who went to an address, and how sure it is that no look-up gave it:
+// likely where all of them ask us for other names, and a guess where one may ask
+// somebody else.
+func (j *judgement) whoHard(h hard) (string, policy.Confidence) {
+	if len(h.clients) == 0 {
+		return "an unknown client", policy.Guess
+	}
 	confidence := policy.Likely
 	var who []string
 	for _, c := range h.clients {
@@ -90,14 +120,18 @@ func (j *judgement) tellHard(at netip.AddrPort, h hard) {
 			confidence = policy.Guess
 		}
 	}
-	if len(who) == 0 {
-		who, confidence = []string{"an unknown client"}, policy.Guess
-	}
 	slices.Sort(who)
-	meant := ""
-	if len(h.names) > 0 {
-		meant = fmt.Sprintf(" (as %s)", listing(slices.Sorted(slices.Values(h.names)), 3))
+	return listing(who, 3), confidence
+}
+
+// tellHard tells of one group.
+func (j *judgement) tellHard(g *hardGroup) {
+	to, what := g.addresses[0], "an address that no look-up of this trial gave: it stands in a program or its configuration, or was"
+	if n := len(g.addresses); n > 1 {
+		to = fmt.Sprintf("%d addresses: %s", n, listing(g.addresses, 3))
+		what = "addresses that no look-up of this trial gave: they stand in a program or its configuration, or were"
 	}
-	j.find(HardcodedAddress, h.seqs, "%s connected to %s%s, %s, an address that no look-up of this trial gave: it stands in a program or its configuration, "+
-		"or was looked up before the trial or elsewhere; confidence: %s", listing(who, 3), at, meant, times(h.n), confidence)
+	slices.Sort(g.names)
+	j.find(HardcodedAddress, g.seqs, "%s connected to %s%s, %s, %s looked up before the trial or elsewhere; confidence: %s",
+		g.who, to, around(" (as ", listing(g.names, 3), ")"), times(g.n), what, g.confidence)
 }
