@@ -94,9 +94,10 @@ func setTransparent(network string, fd int) error {
 
 // ListenTransparent listens on addr ("127.0.0.1:3129", "[::]:3129": both families)
 // for TCP connections that a TPROXY rule hands over. TransparentDestination says
-// where each goes. The error is ErrPrivilege where the process may not.
+// where each goes; they have no keep-alives. The error is ErrPrivilege where the
+// process may not.
 func ListenTransparent(ctx context.Context, addr string) (*net.TCPListener, error) {
-	config := net.ListenConfig{Control: transparent}
+	config := net.ListenConfig{Control: transparent, KeepAlive: -1}
 	l, err := config.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q for TPROXY: %w", addr, cause(err))

@@ -150,6 +150,11 @@ func TestTransparentTCP(t *testing.T) {
 		to, err := TransparentDestination(ours, l.Addr())
 		require.NoError(t, err)
 		require.Equal(t, d.to, to.String())
+		require.NoError(t, control(ours, func(fd int) error {
+			on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+			require.Zero(t, on, "what a firewall does to an idle connection is for the trial to see")
+			return err
+		}))
 		_, err = ours.Write([]byte("answer"))
 		require.NoError(t, err)
 		got := make([]byte, 6)
