@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -310,68 +309,4 @@ func TestOffersInDNS(t *testing.T) {
 	}
 	none := https("quay.io", "alpn", []any{"h2"}).report(Options{Catalogs: []*policy.Catalog{small}}).BlindSpots
 	require.NotContains(t, strings.Join(none, "\n"), "in DNS:")
-}
-
-// On random trials the finder says what a naive reading of all pairs says: a
-// look-up is left where its client has no connection to that name, or to that
-// address, from a window before to a window behind it, and neither has another
-// look-up of that name by the same client within five seconds.
-func TestFinderAgreesWithANaiveReading(t *testing.T) {
-	o := Options{Catalogs: []*policy.Catalog{small}}
-	o.Index = policy.NewIndex(small)
-	rng := rand.New(rand.NewPCG(5, 6))
-	hosts := []string{"quay.io", "a.quay.io", "jobs.example.org"}
-	accused, spared := 0, 0
-	for range 3000 {
-		tape, now := started(), 5
-		for range 1 + rng.IntN(12) {
-			now += rng.IntN(40)
-			who, host := []mod{c1, c2}[rng.IntN(2)], hosts[rng.IntN(3)]
-			address := fmt.Sprintf("203.0.113.%d", rng.IntN(3))
-			if rng.IntN(2) == 0 {
-				tape.query(host, answers(address), who, at(now))
-			} else {
-				tape.conn(host, ok, who, to(address+":443"), at(now), lasted(time.Duration(rng.IntN(now))*time.Second))
-			}
-		}
-		want := naive(tape.records, epoch.Add(time.Duration(now+20)*time.Second))
-		got := map[string]bool{}
-		for _, f := range only(tape.stop(at(now+20)).report(o), Bypass) {
-			for _, seq := range f.Evidence {
-				got[fmt.Sprint(seq)] = true
-			}
-		}
-		require.Equal(t, want, got)
-		accused, spared = accused+bit(len(want) > 0), spared+bit(len(want) == 0)
-	}
-	require.Greater(t, min(accused, spared), 500)
-}
-
-// naive are the numbers of look-ups that no connection explains.
-func naive(records []*policy.Record, end time.Time) map[string]bool {
-	explained := map[*policy.Record]bool{}
-	for _, q := range records {
-		if q.Kind != policy.KindQuery {
-			continue
-		}
-		found := false
-		for _, c := range records {
-			if c.Kind != policy.KindConnection || c.Client.Addr() != q.Client.Addr() || c.Name != q.Name && c.Address.Addr().String() != q.Answers[0] {
-				continue
-			}
-			begun := c.Time.Add(-time.Duration(c.DurationMS) * time.Millisecond)
-			found = found || !q.Time.Before(begun.Add(-DefaultBypassWindow)) && !q.Time.After(c.Time.Add(DefaultBypassWindow))
-		}
-		explained[q] = found
-	}
-	out := map[string]bool{}
-	for q, found := range explained {
-		for o, by := range explained {
-			found = found || by && o.Name == q.Name && o.Client.Addr() == q.Client.Addr() && o.Time.Sub(q.Time).Abs() <= 5*time.Second
-		}
-		if !found && !q.Time.Add(DefaultBypassWindow).After(end) {
-			out[fmt.Sprint(q.Seq)] = true
-		}
-	}
-	return out
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -63,18 +64,29 @@ func shelve(list []*entry) shelf {
 
 func shelfKey(end string, port uint16) string { return fmt.Sprint(port, " ", end) }
 
+// near are the entries that may cover e: no others do.
+func (s shelf) near(e *entry) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for end, more := e.host.String(), true; more; {
+			for _, o := range s[shelfKey(end, e.port)] {
+				if !yield(o) {
+					return
+				}
+			}
+			more = end != ""
+			_, end, _ = strings.Cut(end, ".")
+		}
+	}
+}
+
 // over is the entry that covers e and fits, of several the greatest by rank, and
 // of those the first one of its catalog; nil where there is none.
 func (s shelf) over(e *entry, fits func(*entry) bool, rank func(a, b *entry) int) *entry {
 	var best *entry
-	for end, more := e.host.String(), true; more; {
-		for _, o := range s[shelfKey(end, e.port)] {
-			if o.host.Covers(e.host) && fits(o) && (best == nil || cmp.Or(rank(o, best), best.place-o.place) > 0) {
-				best = o
-			}
+	for o := range s.near(e) {
+		if o.host.Covers(e.host) && fits(o) && (best == nil || cmp.Or(rank(o, best), best.place-o.place) > 0) {
+			best = o
 		}
-		more = end != ""
-		_, end, _ = strings.Cut(end, ".")
 	}
 	return best
 }
