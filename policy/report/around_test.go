@@ -38,6 +38,9 @@ const quay1, quay2 = "203.0.113.10", "2001:db8::10"
 
 var found, foundSix = answers(quay1), answers(quay2)
 
+// pod is a workload.
+var pod = from1("ns/p")
+
 // asksFor is a connection that asked for nothing: it was captured, and named by
 // its ClientHello.
 func took(r *policy.Record) { r.Asked, r.Listener, r.NameFrom = "", "redirect", policy.FromSNI }
@@ -99,6 +102,12 @@ var bypassRows = []struct {
 		tape: started().query("quay.io", found, c1).conn("jobs.example.org", ok, took, c1, to(quay1+":443"), lasted(time.Second)).query("quay.io", foundSix, qtype("AAAA"), c1, at(20)).stop(late), want: "10.1.0.1 looked up quay.io, once"},
 	{why: "a resolver asks for both families on behalf of a pod that was captured", status: Unused,
 		tape: started().query("quay.io", found, coreDNS).query("quay.io", foundSix, qtype("AAAA"), coreDNS).conn("jobs.example.org", ok, took, c1, to(quay1+":443")).stop(late)},
+	{why: "a pod of two addresses asks from one and connects from the other", status: Used,
+		tape: started().conn("jobs.example.org", ok, c1, pod).query("quay.io", found, c1, pod).conn("quay.io", ok, c3, pod).stop(late)},
+	{why: "and connected before", status: Used,
+		tape: started().conn("jobs.example.org", ok, c1, pod).conn("quay.io", ok, c3, pod).query("quay.io", found, c1, pod).stop(late)},
+	{why: "another pod is another one", status: Used,
+		tape: started().conn("jobs.example.org", ok, c1, pod).query("quay.io", found, c1, pod).conn("quay.io", ok, c3, from1("ns/q")).stop(late), want: "10.1.0.1 (ns/p) looked up quay.io|likely"},
 	{why: "an address mapped into IPv6 is the same one", status: Unused,
 		tape: started().conn("jobs.example.org", ok, client("[::ffff:10.1.0.1]:1"), to("[::ffff:203.0.113.10]:443")).query("quay.io", found, c1).stop(late)},
 	{why: "behind a parent the address is the parent's", status: Resolved,

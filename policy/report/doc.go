@@ -31,7 +31,8 @@
 // where they are no further apart than the bypass window (a connection lasts
 // from its beginning to its end, or to the latest record while it is open) and
 // have a mark in common: the name, by any spelling in the record, or an address
-// of the answer. What the same client did explains, whatever became of it. So a
+// of the answer. What the same client (address or workload) did explains, whatever
+// became of it. So a
 // client is not accused that keeps a connection alive, shares one between names
 // (HTTP/2), or asks for both families: look-ups of one name by one client within
 // five seconds are explained together. What is left is the finding bypass, and,

@@ -129,7 +129,7 @@ func (l *lookout) lookup(s sight, host string, addrs []netip.Addr, within *stret
 	}
 	for _, m := range marks {
 		switch {
-		case l.reached(who, m, s.at):
+		case l.reached(who, m, s.at) || s.Workload != "" && l.reached(hashName(short(s.Workload)), m, s.at):
 			l.beside(who, marks[0], s.at)
 			return true
 		case l.reached(orphan, m, s.at):
@@ -164,6 +164,7 @@ func (l *lookout) reached(who, mark uint64, t time.Time) bool {
 // visit is a connection as the lookout sees it.
 type visit struct {
 	client    netip.Addr
+	workload  string // "": unknown
 	when      extent // the window on both sides included
 	orphan    bool   // came to an address, from a client that never asked
 	resolving extent // when we resolved the name ourselves; zero: we did not
@@ -176,7 +177,7 @@ func (l *lookout) connection(s sight) {
 	client := machine(s.Client.Addr())
 	_, bare := bareTarget(s)
 	v := visit{
-		client: client, when: extent{s.begun.Add(-l.window), s.at.Add(l.window)},
+		client: client, workload: short(s.Workload), when: extent{s.begun.Add(-l.window), s.at.Add(l.window)},
 		orphan: bare && !l.parties[client].asked || !client.IsValid(), at: s.at,
 	}
 	switch {
@@ -204,7 +205,8 @@ func (l *lookout) visit(v visit, mark uint64) {
 	for i := len(list) - 1; i >= 0; i-- { // drop moves what was visited
 		sus := list[i]
 		var when []time.Time
-		if sus.client == v.client || v.orphan {
+		own := sus.client == v.client || v.workload != "" && sus.workload == v.workload
+		if own || v.orphan {
 			when = sus.explain(v.when, mark)
 		}
 		if len(when) == 0 {
@@ -212,7 +214,7 @@ func (l *lookout) visit(v visit, mark uint64) {
 		}
 		if len(when) == 0 {
 			sus.share(v.when, mark)
-		} else if sus.client != v.client {
+		} else if !own {
 			l.know(sus.client, forwards)
 		}
 		for _, t := range when {
@@ -223,6 +225,9 @@ func (l *lookout) visit(v visit, mark uint64) {
 		}
 	}
 	l.span(hashAddr(v.client), mark, v)
+	if v.workload != "" {
+		l.span(hashName(v.workload), mark, v)
+	}
 	if v.orphan {
 		l.span(orphan, mark, v)
 	} else {
