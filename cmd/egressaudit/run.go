@@ -72,14 +72,7 @@ trouble, 3 cannot tell.`,
 		},
 	}
 	c.Flags().SetInterspersed(false)
-	f.needs.register(c, "")
-	f.needs.registerScope(c, "all")
-	f.way.register(c, "env", "admin")
-	f.isolate.register(c)
-	f.out.register(c, "stderr")
-	group(c, "The report", func(s *pflag.FlagSet) {
-		s.BoolVar(&f.page, "page", false, "a live page on a free port of 127.0.0.1, until the end")
-	})
+	f.register(c)
 	return c
 }
 
@@ -90,6 +83,17 @@ type runFlags struct {
 	isolate isolateFlags
 	out     rendering
 	page    bool
+}
+
+func (f *runFlags) register(c *cobra.Command) {
+	f.needs.register(c, "")
+	f.needs.registerScope(c, "all")
+	f.way.register(c, "env", "admin")
+	f.isolate.register(c)
+	f.out.register(c, "stderr")
+	group(c, "The report", func(s *pflag.FlagSet) {
+		s.BoolVar(&f.page, "page", false, "a live page on a free port of 127.0.0.1, until the end")
+	})
 }
 
 // runTrial is the verb: begin, child, end, report.

@@ -100,11 +100,7 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	}
 	a.serve(t)
 	tell(log, t, a.address(), d)
-	t.watch(ctx, reload, func() {
-		if t.reload(c, log) {
-			a.hold(t)
-		}
-	})
+	t.watch(ctx, reload, func() { t.reload(c, a, log) })
 	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a.stopping.Store(true)
@@ -154,16 +150,17 @@ func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) 
 }
 
 // reload reads the catalogs again, and the configuration file for them. What is
-// wrong changes nothing; it says whether anything changed.
-func (t *trial) reload(c *cobra.Command, log zerolog.Logger) bool {
+// wrong changes nothing.
+func (t *trial) reload(c *cobra.Command, a *admin, log zerolog.Logger) {
 	d, waits, err := reread(c)
 	if err == nil {
 		err = t.renew(d)
 	}
 	if err != nil {
 		log.Error().Msg("reload: " + oneLine(err) + "; the last good catalogs stay in force")
-		return false
+		return
 	}
+	a.hold(t)
 	for _, name := range waits {
 		log.Warn().Str("flag", name).Msg("changed in --config, and takes effect at the next start")
 	}
@@ -172,7 +169,6 @@ func (t *trial) reload(c *cobra.Command, log zerolog.Logger) bool {
 		line = line.Str(r.Name, r.Revision+" "+short(r.Digest))
 	}
 	line.Msg("catalogs reloaded")
-	return true
 }
 
 func (t *trial) renew(d *daemon) error {

@@ -190,7 +190,8 @@ func frames(w *watcher) (out map[string][]string, more bool) {
 func TestBatches(t *testing.T) {
 	in(t, func(b *board, f *feed) {
 		w := b.join("")
-		time.Sleep(2 * time.Second)
+		time.Sleep(2*time.Second + beatTime/2) // not at one moment with a beat
+		synctest.Wait()
 		frames(w)
 		rows, reports, told := 0, 0, 0
 		for range 40 { // ten seconds, 2,000 a second

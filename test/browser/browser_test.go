@@ -65,6 +65,9 @@ func keep(t *testing.T, name string, content []byte) {
 func TestMain(m *testing.M) {
 	status := m.Run()
 	if os.Getenv("EGRESSAUDIT_E2E") != "" {
+		if path, err := program(); err == nil {
+			os.RemoveAll(filepath.Dir(path))
+		}
 		if dir, err := artefacts(); err == nil {
 			fmt.Println("browser: screenshots are in", dir)
 		}

@@ -72,7 +72,7 @@
   let missed = 0
   const add = (list, rows) => {
     list.prepend(rows)
-    while (list.childElementCount > maxRows) list.lastElementChild.remove()
+    while (list.childElementCount > maxRows) list.lastChild.remove() // the blanks between them, too
   }
   const paused = () => pause.getAttribute("aria-pressed") === "true"
   pause.onclick = () => {

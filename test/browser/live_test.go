@@ -1,0 +1,161 @@
+package browser
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// status is the condition that an endpoint of the page has a status.
+func status(at, status string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll(".endpoint")].some(e => e.classList.contains(%q) && e.querySelector(".at").textContent === %q)`, status, at)
+}
+
+// set gives a field of a form a value, as typing does.
+func (b *tab) set(t *testing.T, form, field, value string) {
+	t.Helper()
+	eval[bool](t, b, fmt.Sprintf(`(() => { const f = document.querySelector(%q).elements[%q]; f.value = %q; f.dispatchEvent(new Event("input", {bubbles: true})); return true })()`, form, field, value))
+}
+
+const shownEndpoints = `[...document.querySelectorAll(".endpoint")].filter(e => e.offsetParent).map(e => e.querySelector(".at").textContent).join(" ")`
+
+// TestLivePage watches a trial of the real program, from its first connection over
+// a restart: everything turns without a reload.
+func TestLivePage(t *testing.T) {
+	axe := need(t)
+	parent, book := corporate(t, "quay.io", "cdn03.quay.io", "telemetry.example.net"), filepath.Join(t.TempDir(), "t.jsonl")
+	args := []string{"--proxy", "127.0.0.1:0", "--parent", parent, "--ledger", book, "--trial", "edge-7", "--vantage", "node"}
+	d := serve(t, append(args, "--admin", "127.0.0.1:0")...)
+	b := newTab(t)
+	b.show(t, "http://"+d.admin+"/", 1280, "light")
+	b.until(t, `document.querySelector("#state").dataset.state === "live"`)
+	b.until(t, status("mcr.microsoft.com:443", "unused"))
+	eval[bool](t, b, `window.same = true`)
+
+	// The checklist turns.
+	d.get("mcr.microsoft.com")
+	b.until(t, status("mcr.microsoft.com:443", "used"))
+	b.until(t, `document.querySelector("h1").textContent.includes("Clear so far")`)
+	eval[bool](t, b, `(() => { document.querySelector(".menu").open = true; document.querySelector("#phase").focus(); return true })()`)
+	for _, h := range []string{"quay.io", "cdn01.quay.io", "cdn03.quay.io", "telemetry.example.net", "gbl.his.arc.azure.com", "eastus.dp.kubernetesconfiguration.azure.com", "management.azure.com", "login.microsoftonline.com"} {
+		d.get(h)
+	}
+	b.until(t, status("quay.io:443", "blocked"))
+	b.until(t, status("*.quay.io:443", "partial"))
+	b.until(t, status("telemetry.example.net:443", "blocked"))
+	b.until(t, `document.title.includes("Gaps") && document.querySelector("h1").textContent.includes("Gaps")`)
+	require.True(t, eval[bool](t, b, `document.querySelector(".menu").open && document.activeElement.id === "phase"`), "what is unfolded and in focus stays")
+	eval[bool](t, b, `!(document.querySelector(".menu").open = false)`)
+	b.until(t, `document.querySelector("#news").textContent.includes("Gaps: ")`)
+
+	// The filter.
+	b.set(t, "#filter", "status", "blocked")
+	require.Contains(t, eval[string](t, b, shownEndpoints), "quay.io:443")
+	require.NotContains(t, eval[string](t, b, shownEndpoints), "mcr.microsoft.com")
+	require.Regexp(t, `^\d+ of \d+ shown$`, eval[string](t, b, `document.querySelector("#matches").textContent`))
+	d.get("gcr.io")
+	b.until(t, status("gcr.io:443", "used"))
+	require.NotContains(t, eval[string](t, b, shownEndpoints), "gcr.io", "the filter holds for what comes")
+	b.set(t, "#filter", "status", "")
+	b.set(t, "#filter", "scope", "training")
+	require.NotEmpty(t, eval[string](t, b, shownEndpoints))
+	require.NotContains(t, eval[string](t, b, shownEndpoints), "quay.io")
+	b.set(t, "#filter", "scope", "")
+	b.set(t, "#filter", "text", "QUAY")
+	require.Equal(t, "quay.io:443 *.quay.io:443", eval[string](t, b, shownEndpoints))
+	b.set(t, "#filter", "text", "")
+	b.set(t, "#filter", "status", "unlisted")
+	require.Equal(t, "telemetry.example.net:443", eval[string](t, b, shownEndpoints))
+	b.set(t, "#filter", "status", "")
+
+	// A phase, and a pause by the keyboard.
+	mark(t, b, "install the extension")
+	require.FileExists(t, book)
+	text, err := os.ReadFile(book)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"kind":"mark"`)
+	eval[bool](t, b, `(document.querySelector("#pause").focus(), true)`)
+	run(t, b, chromedp.KeyEvent(" "))
+	b.until(t, `document.querySelector("#pause").getAttribute("aria-pressed") === "true"`)
+	d.get("paused.example.org")
+	b.until(t, `/^[1-9]\d* new$/.test(document.querySelector("#waiting").textContent)`)
+	require.False(t, eval[bool](t, b, `document.querySelector("#stream").textContent.includes("paused.example.org")`))
+	run(t, b, chromedp.KeyEvent("\r"))
+	b.until(t, `document.querySelector("#stream").textContent.includes("paused.example.org")`)
+
+	looks(t, b, axe, "live")
+	requests, said := b.heard()
+	require.Empty(t, said, "on the console")
+	for _, r := range requests {
+		require.True(t, strings.HasPrefix(r, "http://"+d.admin+"/"), r)
+	}
+	survives(t, b, d, args)
+}
+
+// mark names a phase by the page.
+func mark(t *testing.T, b *tab, text string) {
+	t.Helper()
+	b.set(t, "#mark", "phase", text)
+	eval[bool](t, b, `(document.querySelector("#mark button").click(), true)`)
+	b.until(t, fmt.Sprintf(`document.querySelector(".steps [aria-current]").textContent === %q`, text))
+	b.until(t, `document.querySelector("#marked").textContent.includes("begins")`)
+}
+
+// survives starts the daemon again beneath the page, which takes up where it was.
+func survives(t *testing.T, b *tab, d *daemon, args []string) {
+	t.Helper()
+	was := eval[int](t, b, `document.querySelectorAll("#stream .row").length`)
+	d.stop(t)
+	b.until(t, `document.querySelector("#state").dataset.state === "ended"`)
+	require.Contains(t, eval[string](t, b, `document.querySelector("#stream").textContent`), "the recording ends")
+	again := serve(t, append(args, "--admin", d.admin)...)
+	b.until(t, `document.querySelector("#state").dataset.state === "live"`)
+	again.get("auth.docker.io")
+	b.until(t, `document.querySelector("#stream").textContent.includes("auth.docker.io")`)
+	require.True(t, eval[bool](t, b, `window.same`), "the page was not loaded again")
+	require.Greater(t, eval[int](t, b, `document.querySelectorAll("#stream .row").length`), was)
+	texts := eval[string](t, b, `[...document.querySelectorAll("#stream .what")].map(r => r.textContent).filter(t => t.startsWith("paused.example.org")).join()`)
+	require.Equal(t, "paused.example.org:443", texts, "no row comes twice")
+	mark(t, b, "after the restart")
+}
+
+// looks opens the page on a desk and a phone, in light and dark, and keeps pictures.
+func looks(t *testing.T, b *tab, axe, name string) {
+	t.Helper()
+	here := eval[string](t, b, `location.href`)
+	for _, width := range []int64{390, 1280} {
+		for _, scheme := range []string{"dark", "light"} {
+			b.show(t, here, width, scheme)
+			b.until(t, `(document.querySelector("#state")?.dataset.state ?? "live") === "live"`)
+			eval[bool](t, b, `window.same = true`)
+			keep(t, fmt.Sprintf("%s-%d-%s.png", name, width, scheme), run(t, b, chromedp.FullScreenshot(100)))
+			require.LessOrEqual(t, eval[int64](t, b, `document.documentElement.scrollWidth`), width, "the page is wider than the screen")
+			require.Empty(t, b.faults(t, axe), "%d %s", width, scheme)
+		}
+	}
+}
+
+// TestLiveLogin: where there is a token, a form asks for it, and a cookie that no
+// script can read lets the page in, its events and marks too.
+func TestLiveLogin(t *testing.T) {
+	axe := need(t)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/token", []byte("a-token-of-24-characters\n"), 0o600))
+	d := serve(t, "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--admin-token-file", dir+"/token", "--ledger", dir+"/t.jsonl")
+	b := newTab(t)
+	b.show(t, "http://"+d.admin+"/", 1280, "light")
+	looks(t, b, axe, "login")
+	b.set(t, "form", "token", "wrong")
+	eval[bool](t, b, `(document.querySelector("button").click(), true)`)
+	b.until(t, `document.querySelector("[role=alert]")`)
+	b.set(t, "form", "token", "a-token-of-24-characters")
+	eval[bool](t, b, `(document.querySelector("button").click(), true)`)
+	b.until(t, `document.querySelector("#state").dataset.state === "live"`)
+	require.Empty(t, eval[string](t, b, `document.cookie`))
+	mark(t, b, "by cookie")
+}
