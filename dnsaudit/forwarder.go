@@ -5,12 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
@@ -87,6 +90,9 @@ type Forwarder struct {
 	rate      *rate            // nil: no limit
 	counts    *counters
 	waiting   atomic.Int64
+
+	riddle atomic.Pointer[string] // the name that Loop asks for; nil: it does not
+	solved atomic.Bool            // and somebody asked us for it
 
 	closing chan struct{} // closed when no more questions are read
 	cut     chan struct{} // closed when questions are not waited for any longer
@@ -228,6 +234,26 @@ func (f *Forwarder) Refuses(door net.Addr) error {
 		to := u.Addr
 		if to.Port() == at.Port() && (to.Addr() == at.Addr().Unmap() || at.Addr().IsUnspecified() && ownAddress(to.Addr())) {
 			return fmt.Errorf("resolver %q: that is our own listener", u.text)
+		}
+	}
+	return nil
+}
+
+// Loop asks each upstream for a name that nobody can have, and says which of them
+// asked us for it in turn: with such an upstream one question would be asked for
+// ever. The Forwarder must be serving. What an upstream says else is no matter here:
+// each is waited for a second at most, and all of them for as long as ctx says.
+func (f *Forwarder) Loop(ctx context.Context) error {
+	for _, u := range f.upstreams {
+		riddle := fmt.Sprintf("%016x.loop.egressaudit.invalid", rand.Uint64())
+		f.solved.Store(false)
+		f.riddle.Store(&riddle)
+		each, cancel := context.WithTimeout(ctx, maxPatience)
+		_, _ = exchange(each, u.Upstream, f.config.Roots, ask(riddle+".", dns.TypeA, false))
+		cancel()
+		f.riddle.Store(nil)
+		if f.solved.Load() {
+			return fmt.Errorf("resolver %q: it asks us again", u.text)
 		}
 	}
 	return nil

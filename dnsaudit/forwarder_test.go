@@ -2,6 +2,7 @@ package dnsaudit
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -386,4 +387,30 @@ func TestCanary(t *testing.T) {
 		require.Empty(t, o.Error)
 	}
 	require.Eventually(t, func() bool { return d.Stats().Strangers == 2 }, eventually, tick)
+}
+
+// TestLoop: an upstream that asks us again is found, one that only fails is not.
+func TestLoop(t *testing.T) {
+	udp, tcp := listen(t)
+	back := udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	middle := forward(t, ForwarderConfig{}, back) // asks the forwarder below
+	seen := &notebook{more: make(chan struct{}, 1<<20)}
+	f, err := NewForwarder(ForwarderConfig{Upstreams: []Upstream{{Addr: middle.at}}, Sink: seen.sink})
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- f.Serve(udp, tcp) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		f.Shutdown(ctx)
+		require.NoError(t, <-done)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), ample)
+	defer cancel()
+	require.ErrorContains(t, f.Loop(ctx), "it asks us again")
+	require.Equal(t, policy.OriginCanary, seen.next(t).Origin)
+
+	d := forward(t, ForwarderConfig{}, server(t, says(dns.RcodeNameError)), server(t, says(dns.RcodeServerFailure)))
+	require.NoError(t, d.Loop(ctx))
+	d.empty(t)
 }

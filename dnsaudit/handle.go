@@ -52,7 +52,7 @@ func (f *Forwarder) handle(q *query, to answerer, done func()) {
 	if why, rcode := f.denies(q); why != "" {
 		f.counts.denied.Add(1)
 		o := denial(q, why, rcode)
-		if why == whyCanary {
+		if why == whyCanary || why == whyLoop {
 			o.Origin = policy.OriginCanary
 		}
 		end(o, q.short(rcode, false))
@@ -61,10 +61,22 @@ func (f *Forwarder) handle(q *query, to answerer, done func()) {
 	f.resolve(q, func(r result) { end(f.observe(q, r)) })
 }
 
+// riddled says whether q is what Loop asks an upstream for.
+func (f *Forwarder) riddled(q *query) bool {
+	name := f.riddle.Load()
+	if name == nil || q.name != *name {
+		return false
+	}
+	f.solved.Store(true)
+	return true
+}
+
 // denies says why q is not passed on, "" where it is, and with which response
 // code.
 func (f *Forwarder) denies(q *query) (why string, rcode int) {
 	switch {
+	case f.riddled(q):
+		return whyLoop, dns.RcodeRefused
 	case f.canary(q):
 		return whyCanary, dns.RcodeRefused
 	case f.waiting.Load() > maxQuestions:

@@ -22,6 +22,7 @@ const (
 	whyFull     = "too many questions at once"
 	whyRate     = "more questions a second than one client may ask"
 	whyTransfer = "zone transfers are not passed on"
+	whyLoop     = "an upstream asked us what we had asked it"
 	whyCanary   = "a sign of life that we gave ourselves"
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -122,6 +123,22 @@ func (n *nameServer) stop(drain context.Context) error {
 	n.forwarder.Shutdown(drain)
 	<-n.done
 	return n.broken
+}
+
+// loopTime is how long the upstreams may take to show that they ask us again.
+const loopTime = 5 * time.Second
+
+// loops refuses an upstream that asks us again.
+func (n *nameServer) loops() error {
+	if n.forwarder == nil || n.done == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), loopTime)
+	defer cancel()
+	if err := n.forwarder.Loop(ctx); err != nil {
+		return hinted(fmt.Errorf("--%w", err), "every question would go round for ever: name a server that does not, --resolver ADDR")
+	}
+	return nil
 }
 
 // doors are the ways to ask.

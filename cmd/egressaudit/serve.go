@@ -169,6 +169,9 @@ func (t *trial) reload(c *cobra.Command, a *admin, log zerolog.Logger) {
 		line = line.Str(r.Name, r.Revision+" "+short(r.Digest))
 	}
 	line.Msg("catalogs reloaded")
+	if err := t.sing(); err != nil {
+		log.Error().Msg(oneLine(err) + "; reports of this recording cannot clear")
+	}
 }
 
 func (t *trial) renew(d *daemon) error {

@@ -88,6 +88,10 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 		return nil, err
 	}
 	t.serve(config, s)
+	if err := t.names.loops(); err != nil {
+		t.discard()
+		return nil, err
+	}
 	if err := t.sing(); err != nil {
 		t.discard()
 		return nil, err
@@ -204,7 +208,8 @@ func (t *trial) match(o *policy.Observation) {
 	}
 }
 
-// relist takes other catalogs from now on: another session in the same ledger.
+// relist takes other catalogs from now on: another session in the same ledger, in
+// which the caller sings.
 func (t *trial) relist(catalogs []*policy.Catalog, r *required) error {
 	if err := t.sing(); err != nil {
 		return err
@@ -218,7 +223,7 @@ func (t *trial) relist(catalogs []*policy.Catalog, r *required) error {
 	t.catalogs = catalogs
 	t.index.Store(policy.NewIndex(catalogs...))
 	t.proxy.List(t.index.Load())
-	return t.sing()
+	return nil
 }
 
 // config is the proxy's, as far as flags say it.
