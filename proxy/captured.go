@@ -167,13 +167,31 @@ func (t *tunnel) stray(err error) {
 	t.name, _ = policy.ParseName(o.Address.Addr().Unmap().String()) // an address is a name
 	o.Asked = t.name.String()
 	t.p.meant(o, t.name)
+	fail(o, denied(policy.DestinationProhibited), detail{"why": err.Error()})
+	if !t.heard() {
+		return
+	}
 	t.learn(nil)
 	if n, bad := policy.ParseName(o.Name); bad == nil && n.Within(canaryDomain) {
 		o.Origin = policy.OriginCanary
 		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "canary"})
-		return
 	}
-	fail(o, denied(policy.DestinationProhibited), detail{"why": err.Error()})
+}
+
+// heard says whether a stray's first bytes are waited for: those of this host, which
+// may be the canary, and of clients, within the limits.
+func (t *tunnel) heard() bool {
+	o := &t.o
+	from := o.Client.Addr()
+	if !from.IsLoopback() && from != o.Address.Addr() && !t.p.admits(o.Client) {
+		return false
+	}
+	if !t.p.enter(from) {
+		fail(o, denied(policy.ConnectionLimitReached), nil)
+		return false
+	}
+	t.entered = true
+	return true
 }
 
 // unreached names a destination to which there is no way, and judges again what

@@ -309,6 +309,19 @@ func TestCapturedStray(t *testing.T) {
 	}
 }
 
+// TestCapturedStraysAreBounded: who comes to the listener itself counts against the
+// limits while its first bytes are waited for, and a stranger is not waited for.
+func TestCapturedStraysAreBounded(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Limits.Tunnels = 1 })
+	at := r.capture(0)
+	first, err := net.Dial("tcp", at)
+	require.NoError(t, err)
+	defer first.Close()
+	require.Eventually(t, func() bool { return r.proxy.Open() == 1 }, patience, time.Millisecond)
+	turnedAway(t, at)
+	require.Equal(t, policy.ConnectionLimitReached, r.one().Error)
+}
+
 // TestCapturedClients: only --clients are carried, and no more than the limit.
 func TestCapturedClients(t *testing.T) {
 	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })

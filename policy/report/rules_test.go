@@ -242,6 +242,7 @@ var rules = []struct {
 		status: "no_proxy guarded", verdict: CannotTell, exit: 3},
 	{why: "only our own probes", tape: started().conn("quay.io", ok, origin(policy.OriginProbe)).stop(), status: "quay.io:unused", verdict: CannotTell, exit: 3},
 	{why: "only what is inside the cluster", tape: started().conn("10.96.0.1", ok).stop(), status: "quay.io:unused no_proxy", verdict: CannotTell, exit: 3},
+	{why: "what says a canary's name and failed is traffic", tape: started().conn("quay.io", ok).conn("evil."+canaryDomain, dropped).stop(), status: "quay.io:used unlisted=evil." + canaryDomain + ":443", verdict: Gaps, exit: 1},
 	{why: "what says a canary's name and got an answer is traffic", tape: started().conn("quay.io", ok).conn("evil."+canaryDomain, ok).stop(), status: "unlisted=evil." + canaryDomain + ":443", verdict: Gaps},
 	{why: "check tries endpoints on purpose: that is evidence", tape: started().conn("quay.io", ok, origin(policy.OriginCheck)).stop(), status: "quay.io:used", verdict: Clear},
 

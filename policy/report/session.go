@@ -202,15 +202,15 @@ func (t *trial) lose(n uint64, why string) {
 	t.lostWhy = addWord(t.lostWhy, why)
 }
 
-// canary takes s as a sign of life of a listener, where it is one. A connection
-// that only says a canary's name and got an answer all the same is traffic.
+// canary takes s as a sign of life of a listener, where it is one. What only says a
+// canary's name, and was not refused by us for it, is traffic.
 func (t *trial) canary(s sight) bool {
 	n, err := policy.ParseName(s.Name)
 	if err != nil {
 		n, err = policy.ParseName(s.Asked)
 	}
 	ours := err == nil && n.Within(canaryDomain)
-	if s.Origin != policy.OriginCanary && (!ours || s.Outcome == policy.OK) {
+	if s.Origin != policy.OriginCanary && (!ours || s.Outcome != policy.Denied) {
 		return false
 	}
 	if c := &t.session; c.running && c.canary != "" && said(s, c.canary) {
