@@ -43,6 +43,7 @@ var may = map[string][]string{
 	"test/bench":            {},
 	"test/bench/goproxy":    {},
 	"test/bench/report":     {"policy", "policy/ledger"},
+	"test/bench/relay":      {"proxy/capture"},
 	"test/bench/capture":    {"test/lab/netns"}, // a gateway is a namespace
 }
 

@@ -108,11 +108,12 @@ type gateway struct {
 	soft syscall.Signal // ends it when its connections have ended
 }
 
-// gateways are egressaudit and haproxy, neighbours in time, and nothing at all:
-// the kernel forwards.
+// gateways are egressaudit and haproxy, neighbours in time, the least that a Go
+// program can do, and nothing at all: the kernel forwards.
 func (b *bench) gateways() []gateway {
 	return []gateway{
 		{name: forwarding},
+		{bare, []string{"./relay", "0.0.0.0:3129"}, "", syscall.SIGTERM},
 		{"haproxy", []string{"haproxy", "-f", "haproxy.cfg"}, "haproxy.out", syscall.SIGUSR1},
 		{"egressaudit", []string{
 			"./egressaudit", "serve", "--redirect", "0.0.0.0:3129", "--clients", "10.8.0.0/16", "--resolver", "10.8.2.1", "--max-tunnels", "4096",
@@ -121,7 +122,10 @@ func (b *bench) gateways() []gateway {
 	}
 }
 
-const forwarding = "forwarding"
+const (
+	forwarding = "forwarding"
+	bare       = "relay" // ../relay: what any Go program costs
+)
 
 // haproxyConfig is TCP mode with inspection: the server name of a ClientHello is
 // waited for, and logged, and what is none goes on at once.

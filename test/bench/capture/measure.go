@@ -37,7 +37,9 @@ func (b *bench) try(ctx context.Context, s samples, m measure, g gateway) error 
 		}
 		return err
 	}
-	os.Remove(filepath.Join(b.dir, g.log))
+	if g.log != "" {
+		os.Remove(filepath.Join(b.dir, g.log))
+	}
 	c := b.command(ctx, g.name+".out", g.args...)
 	if err := b.gate.Start(c); err != nil {
 		return err
@@ -60,7 +62,7 @@ func (b *bench) try(ctx context.Context, s samples, m measure, g gateway) error 
 	if bad := b.gate.Nft("delete table ip capture"); err == nil {
 		err = bad
 	}
-	if err == nil {
+	if err == nil && g.log != "" {
 		err = recorded(filepath.Join(b.dir, g.log), m.conns+warm)
 	}
 	return err
@@ -202,7 +204,7 @@ func (s samples) add(m measure, g gateway, cpu time.Duration, told map[string]fl
 func (s samples) render() string {
 	var held, figures strings.Builder
 	held.WriteString("| figure | target | median ratio | least … most | held |\n|---|---|---:|---:|---|\n")
-	figures.WriteString("| median of the rounds | egressaudit | haproxy | plain forwarding |\n|---|---:|---:|---:|\n")
+	figures.WriteString("| median of the rounds | egressaudit | haproxy | bare Go relay | plain forwarding |\n|---|---:|---:|---:|---:|\n")
 	for _, m := range s.measures {
 		for _, f := range m.figures {
 			by := s.seen[f.name]
@@ -210,7 +212,7 @@ func (s samples) render() string {
 			if !f.own {
 				plain = digits(median(by[forwarding]))
 			}
-			fmt.Fprintf(&figures, "| %s | %s | %s | %s |\n", f.name, digits(median(by["egressaudit"])), digits(median(by["haproxy"])), plain)
+			fmt.Fprintf(&figures, "| %s | %s | %s | %s | %s |\n", f.name, digits(median(by["egressaudit"])), digits(median(by["haproxy"])), digits(median(by[bare])), plain)
 			if f.bound == 0 {
 				continue
 			}

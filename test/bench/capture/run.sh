@@ -38,5 +38,6 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/egressaudit-capture.XXXXXX")
 ulimit -n "$(ulimit -H -n)"
 go build -o "$tmp/egressaudit" ./cmd/egressaudit
 go build -o "$tmp/capture" ./test/bench/capture
+go build -o "$tmp/relay" ./test/bench/relay
 (cd "$generator" && go build -o "$tmp/proxybench" .)
 "$tmp/capture" -dir "$tmp" "$@"
