@@ -138,7 +138,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	data.State, data.Rows, data.Last = b.glance()
+	if data.State, data.Rows, data.Last = b.glance(); data.State.State == "live" {
+		data.State = state{"loaded", "as it was loaded"} // until the script takes it on
+	}
 	s.show(w, http.StatusOK, "live.html", data)
 }
 

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
 
@@ -121,12 +122,25 @@ func corporate(t *testing.T, denied ...string) string {
 	return p.URL
 }
 
-// until waits for a condition in the page.
+// until waits for a condition in the page, which may be another one meanwhile.
 func (b *tab) until(t *testing.T, condition string) {
 	t.Helper()
-	require.True(t, eval[bool](t, b, fmt.Sprintf(`new Promise(done => {
+	script := fmt.Sprintf(`new Promise(done => {
 		const end = Date.now() + 30000
 		const look = () => { let ok = false; try { ok = !!(%s) } catch {} ; ok ? done(true) : Date.now() > end ? done(false) : setTimeout(look, 30) }
 		look()
-	})`, condition)), "%s\n%s", condition, eval[string](t, b, `document.body.innerText.slice(0, 1500)`))
+	})`, condition)
+	const pages = 10 // to which a form or a link may lead
+	for range pages {
+		ok, err := chromedp.Run(b, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise))
+		if err != nil && strings.Contains(err.Error(), "navigated") {
+			continue
+		}
+		require.NoError(t, err)
+		if !ok {
+			require.Fail(t, "it never came", "%s\n%s", condition, eval[string](t, b, `document.body.innerText.slice(0, 1500)`))
+		}
+		return
+	}
+	require.Fail(t, "the page never stays", condition)
 }

@@ -36,8 +36,27 @@ func TestLivePage(t *testing.T) {
 	b.until(t, `document.querySelector("#state").dataset.state === "live"`)
 	b.until(t, status("mcr.microsoft.com:443", "unused"))
 	eval[bool](t, b, `window.same = true`)
+	turns(t, b, d)
+	filters(t, b, d)
+	mark(t, b, "install the extension")
+	text, err := os.ReadFile(book)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"kind":"mark"`)
+	pauses(t, b, d)
+	require.True(t, eval[bool](t, b, `window.same`), "all of it without loading the page again")
+	looks(t, b, axe, "live")
+	requests, said := b.heard()
+	require.Empty(t, said, "on the console")
+	for _, r := range requests {
+		require.True(t, strings.HasPrefix(r, "http://"+d.admin+"/"), r)
+	}
+	survives(t, b, d, args)
+}
 
-	// The checklist turns.
+// turns uses the network, and sees the checklist turn under what somebody does on
+// the page.
+func turns(t *testing.T, b *tab, d *daemon) {
+	t.Helper()
 	d.get("mcr.microsoft.com")
 	b.until(t, status("mcr.microsoft.com:443", "used"))
 	b.until(t, `document.querySelector("h1").textContent.includes("Clear so far")`)
@@ -52,8 +71,11 @@ func TestLivePage(t *testing.T) {
 	require.True(t, eval[bool](t, b, `document.querySelector(".menu").open && document.activeElement.id === "phase"`), "what is unfolded and in focus stays")
 	eval[bool](t, b, `!(document.querySelector(".menu").open = false)`)
 	b.until(t, `document.querySelector("#news").textContent.includes("Gaps: ")`)
+}
 
-	// The filter.
+// filters narrows the checklist by status, scope and text.
+func filters(t *testing.T, b *tab, d *daemon) {
+	t.Helper()
 	b.set(t, "#filter", "status", "blocked")
 	require.Contains(t, eval[string](t, b, shownEndpoints), "quay.io:443")
 	require.NotContains(t, eval[string](t, b, shownEndpoints), "mcr.microsoft.com")
@@ -72,13 +94,11 @@ func TestLivePage(t *testing.T) {
 	b.set(t, "#filter", "status", "unlisted")
 	require.Equal(t, "telemetry.example.net:443", eval[string](t, b, shownEndpoints))
 	b.set(t, "#filter", "status", "")
+}
 
-	// A phase, and a pause by the keyboard.
-	mark(t, b, "install the extension")
-	require.FileExists(t, book)
-	text, err := os.ReadFile(book)
-	require.NoError(t, err)
-	require.Contains(t, string(text), `"kind":"mark"`)
+// pauses stops the stream and lets it go on, by the keyboard.
+func pauses(t *testing.T, b *tab, d *daemon) {
+	t.Helper()
 	eval[bool](t, b, `(document.querySelector("#pause").focus(), true)`)
 	run(t, b, chromedp.KeyEvent(" "))
 	b.until(t, `document.querySelector("#pause").getAttribute("aria-pressed") === "true"`)
@@ -87,14 +107,6 @@ func TestLivePage(t *testing.T) {
 	require.False(t, eval[bool](t, b, `document.querySelector("#stream").textContent.includes("paused.example.org")`))
 	run(t, b, chromedp.KeyEvent("\r"))
 	b.until(t, `document.querySelector("#stream").textContent.includes("paused.example.org")`)
-
-	looks(t, b, axe, "live")
-	requests, said := b.heard()
-	require.Empty(t, said, "on the console")
-	for _, r := range requests {
-		require.True(t, strings.HasPrefix(r, "http://"+d.admin+"/"), r)
-	}
-	survives(t, b, d, args)
 }
 
 // mark names a phase by the page.

@@ -86,11 +86,11 @@ func golden(t *testing.T) string {
 func made(t *testing.T, lines func() []string) string {
 	t.Helper()
 	dir := t.TempDir()
-	out, err := exec.Command("go", "build", "-C", "../..", "-o", dir+"/egressaudit", "./cmd/egressaudit").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	path, err := program()
+	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(dir+"/trial.jsonl", []byte(strings.Join(lines(), "\n")+"\n"), 0o600))
-	c := exec.Command(dir+"/egressaudit", "report", "--catalog", "aml-extension", "--catalog", "azure-arc", "--fail-on", "blocked,unlisted", "--format", "html", "-o", dir+"/report.html", dir+"/trial.jsonl")
-	out, err = c.CombinedOutput()
+	c := exec.Command(path, "report", "--catalog", "aml-extension", "--catalog", "azure-arc", "--fail-on", "blocked,unlisted", "--format", "html", "-o", dir+"/report.html", dir+"/trial.jsonl")
+	out, err := c.CombinedOutput()
 	require.Equal(t, 1, c.ProcessState.ExitCode(), "%v: %s", err, out)
 	return dir + "/report.html"
 }
