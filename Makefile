@@ -36,7 +36,7 @@ fuzz:             ## each fuzz target for FUZZTIME
 quic:             ## the QUIC relay under a real implementation: root
 	cd test/quic && $(GO) vet . && $(GO) test -race ./...
 
-e2e: browser      ## real clients and devices: root, Debian 12
+e2e: browser      ## real clients, a capturing gateway, run --isolate: root, Debian 12
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/e2e/run.sh
 
 browser:          ## the pages in Chromium, with axe-core: Debian 12, and root to install them
