@@ -66,19 +66,6 @@ func (r *rig) capture(port int) string {
 	return l.Addr().String()
 }
 
-// namelessHello is the first message of a client that says no server name.
-func namelessHello() []byte {
-	ours, theirs := net.Pipe()
-	go func() {
-		tls.Client(ours, &tls.Config{InsecureSkipVerify: true}).Handshake()
-		ours.Close()
-	}()
-	b := make([]byte, 16<<10)
-	n, _ := theirs.Read(b)
-	theirs.Close()
-	return b[:n]
-}
-
 // TestCaptured: what was redirected goes on to where it was going, and is named by
 // what it says.
 func TestCaptured(t *testing.T) {
@@ -89,7 +76,7 @@ func TestCaptured(t *testing.T) {
 		protocol   string
 	}{
 		"TLS":              {string(clientHello(host)), host, policy.FromSNI, "tls"},
-		"TLS without name": {string(namelessHello()), "known.example.com", policy.FromDNS, "tls"},
+		"TLS without name": {string(clientHello("")), "known.example.com", policy.FromDNS, "tls"},
 		"HTTP":             {get, "plain.example.com", policy.FromHost, "http"},
 		"something else":   {"\x00word", "known.example.com", policy.FromDNS, "other"},
 	} {
@@ -414,7 +401,7 @@ func TestCapturedEnforce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusForbidden, resp.StatusCode)
 
-	told, err = refused(enforce("*.example.com"), string(namelessHello()))
+	told, err = refused(enforce("*.example.com"), string(clientHello("")))
 	require.NoError(t, err)
 	require.Equal(t, accessDenied, told)
 
