@@ -69,7 +69,7 @@ Exit status: 0 stopped as told, 2 trouble.`,
 	group(c, "The listeners", func(f *pflag.FlagSet) {
 		f.StringVar(&d.config, "config", "", "YAML `FILE` with any of these flags in it (default none)")
 		f.StringVar(&d.proxy, "proxy", proxyDoor.example, "`ADDRESS:PORT` to listen on; port 0 is any free one")
-		f.StringArrayVar(&d.clients, "clients", nil, "`CIDR` of those who may use proxy and name server; repeatable (default loopback)")
+		f.StringArrayVar(&d.clients, "clients", nil, "`CIDR` of those who may use proxy, name server and transparent listeners; repeatable (default loopback)")
 	})
 	d.names.register(c)
 	d.captures.register(c)
