@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,4 +73,40 @@ func naive(records []*policy.Record, end time.Time) map[string]bool {
 		}
 	}
 	return out
+}
+
+// The list of a mark is in the order of the last look-up with it, whatever order
+// look-ups come and go in: a connection stops at the first that is too old.
+func TestMarkedInOrder(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	l := newLookout(time.Minute)
+	var all []*suspect
+	for i := range 40 {
+		all = append(all, &suspect{host: fmt.Sprint("host", i)})
+	}
+	last := map[*suspect]time.Time{}
+	for range 5000 {
+		s := all[rnd.IntN(len(all))]
+		if at := time.Unix(rnd.Int64N(1000), 0); rnd.IntN(4) > 0 {
+			require.True(t, l.add(s, []uint64{7}, glance{at: at}))
+			last[s] = later(last[s], at)
+		} else {
+			l.drop(s)
+			s.marks, s.glances = nil, nil
+			delete(last, s)
+		}
+		list := l.marks[7]
+		require.Len(t, list, len(last))
+		require.True(t, slices.IsSortedFunc(list, func(a, b marked) int { return a.last.Compare(b.last) }))
+		for _, m := range list {
+			require.Equal(t, last[m.suspect], m.last)
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -35,9 +35,9 @@ const (
 type lookout struct {
 	window   time.Duration
 	parties  map[netip.Addr]party
-	suspects map[uint64]*suspect   // by client and name
-	marks    map[uint64][]*suspect // by name, and by address
-	spans    recency[extent]       // of connections, by whose and what mark
+	suspects map[uint64]*suspect // by client and name
+	marks    map[uint64][]marked // by name, and by address
+	spans    recency[extent]     // of connections, by whose and what mark
 	scratch  []netip.Addr
 }
 
@@ -60,7 +60,7 @@ func newLookout(window time.Duration) lookout {
 		window = DefaultBypassWindow
 	}
 	return lookout{
-		window: window, parties: map[netip.Addr]party{}, suspects: map[uint64]*suspect{}, marks: map[uint64][]*suspect{},
+		window: window, parties: map[netip.Addr]party{}, suspects: map[uint64]*suspect{}, marks: map[uint64][]marked{},
 		spans: newRecency[extent](window, maxSpans),
 	}
 }
@@ -69,7 +69,7 @@ func newLookout(window time.Duration) lookout {
 // can not.
 func (l *lookout) clone() lookout {
 	c := *l
-	c.parties, c.suspects, c.marks = make(map[netip.Addr]party, len(l.parties)), make(map[uint64]*suspect, len(l.suspects)), make(map[uint64][]*suspect, len(l.marks))
+	c.parties, c.suspects, c.marks = make(map[netip.Addr]party, len(l.parties)), make(map[uint64]*suspect, len(l.suspects)), make(map[uint64][]marked, len(l.marks))
 	for a, p := range l.parties {
 		c.parties[a] = p
 	}
@@ -80,9 +80,9 @@ func (l *lookout) clone() lookout {
 		copies[s], c.suspects[k] = &d, &d
 	}
 	for k, list := range l.marks {
-		to := make([]*suspect, len(list))
-		for i, s := range list {
-			to[i] = copies[s]
+		to := make([]marked, len(list))
+		for i, m := range list {
+			to[i] = marked{copies[m.suspect], m.last}
 		}
 		c.marks[k] = to
 	}
@@ -202,8 +202,8 @@ const clockSlack = 2 * time.Millisecond
 
 func (l *lookout) visit(v visit, mark uint64) {
 	list := l.marks[mark]
-	for i := len(list) - 1; i >= 0; i-- { // drop moves what was visited
-		sus := list[i]
+	for i := len(list) - 1; i >= 0 && !list[i].last.Before(v.when.from); i-- { // drop moves what was visited
+		sus := list[i].suspect
 		var when []time.Time
 		own := sus.client == v.client || v.workload != "" && sus.workload == v.workload
 		if own || v.orphan {

@@ -27,6 +27,14 @@ type glance struct {
 	within *stretch // of recording
 }
 
+// marked is a suspect in the list of one of its marks, and when its last look-up
+// with that mark was. The list is in the order of that time, so that a connection
+// visits those alone that it may explain.
+type marked struct {
+	*suspect
+	last time.Time
+}
+
 // suspect is the one with key k, made where there is room for it, else nil.
 func (l *lookout) suspect(k uint64, s sight, host string) *suspect {
 	sus := l.suspects[k]
@@ -53,8 +61,9 @@ func (l *lookout) add(s *suspect, marks []uint64, g glance) bool {
 		default:
 			i = len(s.marks)
 			s.marks = append(s.marks, m)
-			l.marks[m] = append(l.marks[m], s)
+			l.marks[m] = append(l.marks[m], marked{s, g.at})
 		}
+		rise(l.marks[m], s, g.at)
 		g.marks |= 1 << i
 	}
 	if len(s.glances) < maxGlances {
@@ -64,6 +73,31 @@ func (l *lookout) add(s *suspect, marks []uint64, g glance) bool {
 	s.more++
 	s.glances[maxGlances-1] = g
 	return true
+}
+
+// rise moves s in the list of a mark to where a look-up at t belongs.
+func rise(list []marked, s *suspect, t time.Time) {
+	i := entryOf(list, s)
+	e := list[i]
+	if t.After(e.last) {
+		e.last = t
+	}
+	for ; i+1 < len(list) && list[i+1].last.Before(e.last); i++ {
+		list[i] = list[i+1]
+	}
+	for ; i > 0 && list[i-1].last.After(e.last); i-- {
+		list[i] = list[i-1]
+	}
+	list[i] = e
+}
+
+// entryOf is the index of s in the list of a mark, or -1.
+func entryOf(list []marked, s *suspect) int {
+	i := len(list) - 1
+	for i >= 0 && list[i].suspect != s {
+		i--
+	}
+	return i
 }
 
 // drop forgets s.
@@ -76,26 +110,27 @@ func (l *lookout) drop(s *suspect) {
 
 func (l *lookout) unmark(s *suspect, m uint64) {
 	list := l.marks[m]
-	i, last := slices.Index(list, s), len(list)-1
+	i := entryOf(list, s)
 	if i < 0 {
 		return
 	}
-	list[i], list[last] = list[last], nil
-	if l.marks[m] = list[:last]; last == 0 {
+	if l.marks[m] = slices.Delete(list, i, i+1); len(list) == 1 {
 		delete(l.marks, m)
 	}
 }
 
-// has says whether g was at a time of e, and has mark m.
-func (s *suspect) has(g glance, e extent, m uint64) bool {
-	return e.covers(g.at) && g.marks>>slices.Index(s.marks, m)&1 == 1
+// having is a test for look-ups of a time that have a mark of s.
+func (s *suspect) having(e extent, mark uint64) func(glance) bool {
+	bit := uint64(1) << slices.Index(s.marks, mark)
+	return func(g glance) bool { return g.marks&bit != 0 && e.covers(g.at) }
 }
 
 // explain takes away the look-ups of a time that have a mark of s, and says when
 // they were.
 func (s *suspect) explain(e extent, mark uint64) (when []time.Time) {
+	has := s.having(e, mark)
 	s.glances = slices.DeleteFunc(s.glances, func(g glance) bool {
-		if !s.has(g, e, mark) {
+		if !has(g) {
 			return false
 		}
 		when = append(when, g.at)
@@ -108,7 +143,8 @@ func (s *suspect) explain(e extent, mark uint64) (when []time.Time) {
 }
 
 func (s *suspect) share(e extent, mark uint64) {
+	has := s.having(e, mark)
 	for i, g := range s.glances {
-		s.glances[i].shared = g.shared || s.has(g, e, mark)
+		s.glances[i].shared = g.shared || has(g)
 	}
 }
