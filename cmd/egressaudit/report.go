@@ -276,7 +276,7 @@ func placeholderOf(set string) string {
 // they are lost, of its stops. A reload begins another, with other catalogs.
 func sessionsOf(path string) ([]*policy.Session, error) {
 	var starts, stops []*policy.Session
-	for rec, err := range ledger.Stream(path) {
+	for rec, err := range ledger.Sessions(path) {
 		var damage *ledger.Damage
 		switch {
 		case errors.As(err, &damage):

@@ -15,7 +15,8 @@ import (
 type decoder struct {
 	seed  maphash.Seed
 	texts []string
-	again *parts // what short takes for every record; nil: each has its own
+	again []parts // what short takes by turns; none: each record has its own
+	turn  int
 }
 
 // parts are what a record of the short way is made of.
@@ -34,7 +35,8 @@ func (d *decoder) parts() *parts {
 	if d.again == nil {
 		return new(parts)
 	}
-	p := d.again
+	p := &d.again[d.turn%len(d.again)]
+	d.turn++
 	o := &p.o
 	spare(&p.alpn, o.ALPN)
 	spare(&p.answers, o.Answers)

@@ -73,12 +73,13 @@ type reader struct {
 	in     *bufio.Reader
 	yield  func(Line, error) bool
 	dec    decoder
-	line   int64        // counted from 1, behind above
-	above  func() int64 // the lines above the first one read; nil: none
-	last   uint64       // the highest seq
-	bad    uint64       // lines since it that may have been records
-	ledger bool         // a record was seen
-	doubts []*Damage    // held back until one is seen
+	line   int64                  // counted from 1, behind above
+	above  func() int64           // the lines above the first one read; nil: none
+	last   uint64                 // the highest seq
+	bad    uint64                 // lines since it that may have been records
+	ledger bool                   // a record was seen
+	doubts []*Damage              // held back until one is seen
+	wanted func(line []byte) bool // lines to read, once a record was seen; nil: all
 }
 
 func (r *reader) run(in io.Reader) {
@@ -92,6 +93,8 @@ func (r *reader) step() bool {
 	line, err := r.in.ReadSlice('\n')
 	r.line++
 	switch {
+	case err == nil && r.ledger && r.wanted != nil && !r.wanted(line):
+		return true
 	case err == nil:
 		return r.judge(line, false)
 	case err == bufio.ErrBufferFull:

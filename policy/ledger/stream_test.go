@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"runtime"
 	"testing"
 
 	"github.com/egressaudit/egressaudit/policy"
@@ -100,4 +102,51 @@ func BenchmarkStream(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "lines/s")
+}
+
+// A reader that has had enough leaves nothing behind that reads on.
+func TestStreamLeft(t *testing.T) {
+	path := newPath(t)
+	content, err := io.ReadAll(newEndless(5 * batchPairs))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	before := runtime.NumGoroutine()
+	for _, enough := range []int{1, batchPairs - 1, batchPairs, batchPairs + 1, 4 * batchPairs} {
+		n := 0
+		for range Stream(path) {
+			if n++; n == enough {
+				break
+			}
+		}
+		require.Equal(t, enough, n)
+		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+	}
+}
+
+// Sessions finds every start and stop, however it is spelt, and reads hardly
+// anything else.
+func TestSessions(t *testing.T) {
+	path := newPath(t)
+	content, err := io.ReadAll(newEndless(500))
+	require.NoError(t, err)
+	line := `{"schema":1,"seq":%d,"time":"2026-01-02T10:00:00Z","kind" : "%s"}` + "\n"
+	content = fmt.Appendf(content, line, 501, "stop")
+	content = fmt.Appendf(content, line, 502, "start")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	sessions := func(from iter.Seq2[*policy.Record, error]) (seqs []uint64, read int) {
+		for r := range from {
+			if r == nil {
+				continue
+			}
+			if read++; r.Session != nil {
+				seqs = append(seqs, r.Seq)
+			}
+		}
+		return seqs, read
+	}
+	want, all := sessions(Read(path))
+	got, read := sessions(Sessions(path))
+	require.Equal(t, want, got)
+	require.GreaterOrEqual(t, len(got), 2)
+	require.Less(t, read, all/10)
 }
