@@ -39,6 +39,8 @@ type ForwarderConfig struct {
 	Clients []netip.Prefix
 	// Allowed addresses are not taken for a sinkhole.
 	Allowed []netip.Prefix
+	// BlockPages are addresses that are one, beside those that can be nobody's.
+	BlockPages []netip.Prefix
 	// Timeout is for a question, every upstream and retry included; 0: 5s.
 	Timeout time.Duration
 	// Cache answers again from memory, while the TTL of an answer lasts, what was

@@ -185,10 +185,11 @@ func (f *Forwarder) real(a netip.Addr) bool {
 		b := a.As16()
 		a = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	if slices.ContainsFunc(f.config.Allowed, func(p netip.Prefix) bool { return p.Contains(a) }) {
+	in := func(p netip.Prefix) bool { return p.Contains(a) }
+	if slices.ContainsFunc(f.config.Allowed, in) {
 		return true
 	}
-	return !a.IsLoopback() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() && !thisNetwork.Contains(a)
+	return !slices.ContainsFunc(f.config.BlockPages, in) && !a.IsLoopback() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() && !thisNetwork.Contains(a)
 }
 
 var (

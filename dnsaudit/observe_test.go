@@ -78,6 +78,8 @@ func TestObservations(t *testing.T) {
 			policy.Observation{RCode: "NOERROR", Answers: []string{"127.0.0.99"}, Verdict: okay}},
 		{"one good address is enough", "a.example. A", replies(0, "a.example. 9 A 0.0.0.0", "a.example. 9 A 192.0.2.1"),
 			policy.Observation{RCode: "NOERROR", Answers: []string{"0.0.0.0", "192.0.2.1"}, Verdict: okay}},
+		{"a block page", "a.example. A", one("198.51.100.7"),
+			policy.Observation{RCode: "NOERROR", Answers: []string{"198.51.100.7"}, Verdict: sinkhole}},
 		{"localhost is no sinkhole", "x.localhost. A", replies(0, "x.localhost. 9 A 127.0.0.1"),
 			policy.Observation{RCode: "NOERROR", Answers: []string{"127.0.0.1"}, Verdict: okay}},
 		{"texts", "a.example. TXT", replies(0, `a.example. 9 TXT "x y" "\000\"z"`, "b.example. 9 TXT no"),
@@ -95,7 +97,9 @@ func TestObservations(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			at := server(t, tt.says)
-			d := forward(t, ForwarderConfig{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.99/32")}}, at)
+			d := forward(t, ForwarderConfig{
+				Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.99/32")}, BlockPages: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/28")},
+			}, at)
 			name, kind, _ := strings.Cut(tt.asked, ". ")
 			q := asking(name+".", 65280)
 			if k, known := dns.StringToType[kind]; known {

@@ -478,6 +478,7 @@ func TestJudgeFlow(t *testing.T) {
 		"enforce, no name":    {func(c *Config) { c.Enforce = true }, flow("", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "192.0.2.1", 0},
 		"refused":             {func(c *Config) { c.RefuseQUIC = true }, flow("a.example.com", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "a.example.com", 1},
 		"metadata":            {nil, flow("a.example.com", "169.254.169.254:443"), false, policy.DestinationProhibited, "a.example.com", 1},
+		"a block page":        {func(c *Config) { c.BlockPages = prefixes("192.0.2.0/24") }, flow("a.example.com", "192.0.2.1:443"), false, policy.DNSSinkhole, "a.example.com", 1},
 		"a stranger":          {func(c *Config) { c.Clients = prefixes("192.0.2.0/24") }, flow("a.example.com", "192.0.2.1:443"), false, policy.HTTPRequestDenied, "a.example.com", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -491,7 +492,22 @@ func TestJudgeFlow(t *testing.T) {
 			p.JudgeFlow(c.flow)
 			require.Equal(t, id, c.flow.ID, "asked again")
 			require.Equal(t, []any{c.error, c.name, c.listed}, []any{c.flow.Error, c.flow.Name, len(c.flow.Matches)})
-			require.Equal(t, c.pass, c.flow.Decision == policy.Allow)
+			require.Equal(t, c.flow.Outcome != policy.Denied, c.flow.Decision == policy.Allow)
 		})
 	}
+}
+
+// TestCapturedBlockPage: whoever was sent to the block page is told so under the
+// name in its hello, and not led there.
+func TestCapturedBlockPage(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	r := newRig(t, func(c *Config) { c.Allowed, c.BlockPages = nil, prefixes("127.0.0.1/32") })
+	conn := r.redirected(port)()
+	conn.Write(clientHello("one.example.org"))
+	io.Copy(io.Discard, conn)
+	o := r.one()
+	require.Equal(t, policy.DNSSinkhole, o.Error)
+	require.Equal(t, policy.ByResolver, o.By)
+	require.Equal(t, "one.example.org", o.Name)
+	require.Equal(t, []string{"127.0.0.1"}, o.Detail["addresses"])
 }

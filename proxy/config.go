@@ -35,6 +35,9 @@ type Config struct {
 	Clients []netip.Prefix
 	// Allowed addresses are neither guarded nor taken for a sinkhole.
 	Allowed []netip.Prefix
+	// BlockPages are addresses that false answers of the resolver lead to: a sinkhole,
+	// and not dialled.
+	BlockPages []netip.Prefix
 	// CapturedDirect has captured connections go around Parent: clients that know of
 	// no proxy would go there without it, too.
 	CapturedDirect bool

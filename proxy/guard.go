@@ -15,6 +15,7 @@ type reach uint8
 const (
 	public     reach = iota
 	private          // RFC 1918, RFC 6598, RFC 4193
+	blockPage        // the operator knows it for one: a sinkhole, whoever is sent there
 	local            // loopback, link-local, unspecified: a sinkhole where a public name resolves to it
 	prohibited       // metadata services, multicast, our own listeners
 )
@@ -49,6 +50,7 @@ func within(list []netip.Prefix, a netip.Addr) bool {
 // the proxy must not become a way into the host or the cluster.
 type guard struct {
 	allowed        []netip.Prefix
+	blockPages     []netip.Prefix
 	through        []netip.AddrPort
 	privateAllowed bool
 	interfaces     func() ([]net.Addr, error) // nil: net.InterfaceAddrs
@@ -69,6 +71,8 @@ func (g *guard) judge(to netip.AddrPort) reach {
 		return public
 	case within(metadata, a), within(prohibitedRange, a):
 		return prohibited
+	case within(g.blockPages, a):
+		return blockPage
 	case within(localRanges, a):
 		return local
 	case within(privateRanges, a):

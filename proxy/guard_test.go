@@ -155,6 +155,39 @@ func TestMixedAnswer(t *testing.T) {
 	}
 }
 
+// TestKnownBlockPage: a name that resolves to nothing but the block page is a sinkhole,
+// listed or not, and the page is not asked; where a real address is among them, that
+// one is dialled. What --allow-address names is no block page.
+func TestKnownBlockPage(t *testing.T) {
+	port := site(t, origin("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+	for _, c := range []struct {
+		answer []string
+		change func(*Config)
+		want   int
+	}{
+		{[]string{"127.0.0.1"}, nil, 502},
+		{[]string{"127.0.0.1", "::ffff:127.0.0.2"}, nil, 502},
+		{[]string{"127.0.0.1"}, func(c *Config) { c.Index = listing(9) }, 502},
+		{[]string{"127.0.0.2", "127.0.0.1"}, func(c *Config) { c.BlockPages, c.Allowed = prefixes("127.0.0.2/32"), prefixes("127.0.0.1/32") }, 200},
+		{[]string{"127.0.0.1"}, func(c *Config) { c.Allowed = prefixes("127.0.0.0/8") }, 200},
+	} {
+		r := newRig(t, func(o *Config) {
+			o.Allowed, o.BlockPages, o.Resolve = nil, prefixes("127.0.0.0/8"), resolveTo(c.answer...)
+			if c.change != nil {
+				c.change(o)
+			}
+		})
+		_, _, resp := r.say("GET", get(port))
+		require.Equal(t, c.want, resp.StatusCode, c.answer)
+		o := r.one()
+		if c.want == 502 {
+			require.Equal(t, policy.Verdict{Outcome: policy.Failed, Stage: policy.StageResolve, Error: policy.DNSSinkhole, By: policy.ByResolver, Confidence: policy.Certain}, o.Verdict)
+			require.Equal(t, true, o.Detail["block_page"])
+			require.Equal(t, policy.Allow, o.Decision)
+		}
+	}
+}
+
 // TestGuardAtTheDoor: what a literal, a name and localhost behind a parent meet.
 func TestGuardAtTheDoor(t *testing.T) {
 	unasked := func(c *Config) {

@@ -67,7 +67,7 @@ func New(c Config) *Proxy {
 	p := &Proxy{
 		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, capturedDirect: c.CapturedDirect, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
-		guard:    guard{allowed: c.Allowed, through: c.Through, privateAllowed: c.PrivateAllowed},
+		guard:    guard{allowed: c.Allowed, blockPages: c.BlockPages, through: c.Through, privateAllowed: c.PrivateAllowed},
 		limits:   c.Limits.or(DefaultLimits(1024)),
 		session:  strconv.FormatUint(rand.Uint64(), 36),
 		tunnels:  map[*tunnel]struct{}{},

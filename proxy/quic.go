@@ -28,6 +28,8 @@ func (p *Proxy) JudgeFlow(o *policy.Observation) (pass bool) {
 	switch {
 	case !p.admits(o.Client):
 		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"})
+	case p.guard.judge(to) == blockPage:
+		fail(o, sinkholed(policy.Certain), detail{"addresses": []string{o.Asked}, "block_page": true})
 	case p.guard.judge(to) > private:
 		fail(o, denied(policy.DestinationProhibited), nil)
 	case p.refuseQUIC:
@@ -37,6 +39,8 @@ func (p *Proxy) JudgeFlow(o *policy.Observation) (pass bool) {
 	default:
 		return true
 	}
-	o.Decision, o.WouldDeny = policy.Deny, false
+	if o.Outcome == policy.Denied {
+		o.Decision, o.WouldDeny = policy.Deny, false
+	}
 	return false
 }

@@ -56,6 +56,8 @@ func (p *Proxy) find(o *policy.Observation, to aim) route {
 	addr, literal := to.name.Addr()
 	at := netip.AddrPortFrom(addr, to.port)
 	switch {
+	case literal && p.guard.judge(at) == blockPage:
+		return fail(o, sinkholed(policy.Certain), detail{"addresses": []string{addr.String()}, "block_page": true})
 	case parent != nil && localName(to.name), literal && !p.guard.dials(p.guard.judge(at), to.listed):
 		return fail(o, denied(policy.DestinationProhibited), nil)
 	case parent != nil:
@@ -87,8 +89,12 @@ func (p *Proxy) openDirect(o *policy.Observation, name policy.Name, port uint16,
 	}
 	if len(to) == 0 {
 		d := detail{"addresses": texts(res.Addrs), "resolver": res.Upstream}
-		if listed && worst == local {
-			return fail(o, failed(policy.StageResolve, policy.DNSSinkhole, policy.ByResolver, policy.Certain), d)
+		switch {
+		case worst == blockPage:
+			d["block_page"] = true
+			fallthrough
+		case listed && worst == local:
+			return fail(o, sinkholed(policy.Certain), d)
 		}
 		return fail(o, denied(policy.DestinationProhibited), d)
 	}
@@ -108,7 +114,11 @@ func (p *Proxy) openDirect(o *policy.Observation, name policy.Name, port uint16,
 // name resolved to, into what it most likely is.
 func (p *Proxy) blameResolver(o *policy.Observation) {
 	note(o, detail{"then": string(o.Error), "addresses": []string{o.Address.Addr().String()}})
-	o.Verdict = failed(policy.StageResolve, policy.DNSSinkhole, policy.ByResolver, policy.Likely)
+	o.Verdict = sinkholed(policy.Likely)
+}
+
+func sinkholed(c policy.Confidence) policy.Verdict {
+	return failed(policy.StageResolve, policy.DNSSinkhole, policy.ByResolver, c)
 }
 
 func (p *Proxy) lookUp(o *policy.Observation, name policy.Name) policy.Resolution {

@@ -180,21 +180,22 @@ func (r *required) checkScopes(catalogs []*policy.Catalog) error {
 // path are the flags of the egress path: whom to ask, where to go through, how
 // long to wait, how much to hold.
 type path struct {
-	parent   string
-	resolver string
-	mode     string
-	allow    []string
-	clients  []string // of serve
-	noProxy  string
-	bypass   time.Duration
-	probe    string
-	trust    []string
-	vantage  string
-	trial    string
-	ledger   string
-	drain    time.Duration
-	dnsWait  time.Duration
-	limits   proxy.Limits
+	parent     string
+	resolver   string
+	mode       string
+	allow      []string
+	blockPages []string
+	clients    []string // of serve
+	noProxy    string
+	bypass     time.Duration
+	probe      string
+	trust      []string
+	vantage    string
+	trial      string
+	ledger     string
+	drain      time.Duration
+	dnsWait    time.Duration
+	limits     proxy.Limits
 }
 
 // register adds the flags; parent and vantage are the defaults of a verb.
@@ -204,6 +205,7 @@ func (p *path) register(c *cobra.Command, parent, vantage string) {
 		f.StringVar(&p.resolver, "resolver", "", "DNS servers to ask: `ADDR[:PORT][,...]`, also as tcp://ADDR or tls://ADDR#NAME (default the system's)")
 		f.StringVar(&p.mode, "mode", "observe", "`MODE`: observe lets everything pass but the guarded addresses; enforce passes only what a catalog lists")
 		f.StringArrayVar(&p.allow, "allow-address", nil, "`CIDR` that is neither guarded nor taken for a sinkhole; repeatable (default none)")
+		f.StringArrayVar(&p.blockPages, "block-page", nil, "`CIDR` of your block page: a name that resolves into it is told as dns_sinkhole, and not dialled; repeatable (default none)")
 		f.StringVar(&p.probe, "probe-certificates", string(proxy.ProbeSuspect), "a handshake of our own to see who signed a certificate: `WHEN` is never, suspect (the client refused it, or the endpoint must not be inspected) or always")
 		f.StringArrayVar(&p.trust, "trust", nil, "PEM `FILE` of certificate authorities that count as publicly trusted, beside Mozilla's; repeatable (default none)")
 	})

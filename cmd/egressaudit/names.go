@@ -73,7 +73,7 @@ func (n *nameServer) open(p *path, f nameFlags, config *proxy.Config, sink polic
 func (n *nameServer) prepare(p *path, f nameFlags, servers []dnsaudit.Upstream, config *proxy.Config, sink policy.Sink) (err error) {
 	memory := dnsaudit.NewMemory(0)
 	if n.forwarder, err = dnsaudit.NewForwarder(dnsaudit.ForwarderConfig{
-		Upstreams: servers, Sink: sink, Clients: config.Clients, Allowed: config.Allowed, Timeout: p.dnsWait,
+		Upstreams: servers, Sink: sink, Clients: config.Clients, Allowed: config.Allowed, BlockPages: config.BlockPages, Timeout: p.dnsWait,
 		Cache: f.cache, StripECH: f.stripECH, Rate: f.rate, Memory: memory, Roots: config.Roots, Canary: config.Canary,
 	}); err != nil {
 		return fmt.Errorf("--dns: %w", err)

@@ -232,6 +232,9 @@ func (p *path) config(env environ) (c proxy.Config, up upstream, err error) {
 	if c.Allowed, err = prefixes("allow-address", p.allow); err != nil {
 		return c, up, err
 	}
+	if c.BlockPages, err = prefixes("block-page", p.blockPages); err != nil {
+		return c, up, err
+	}
 	if c.Clients, err = prefixes("clients", p.clients); err != nil {
 		return c, up, err
 	}

@@ -90,6 +90,7 @@ var faults = []fault{
 	{cause: "guarded-metadata", addrs: []string{"169.254.169.254"}},
 	{cause: "guarded-multicast", addrs: []string{"224.0.0.1"}},
 	{cause: "block-page-address", addrs: []string{portal}, lives: true},
+	{cause: "block-page-configured", addrs: []string{knownPortal}, lives: true},
 
 	{cause: "port-closed", addrs: []string{closed}},
 	{cause: "tcp-reset", block: "tcp-reset"},

@@ -21,14 +21,14 @@ import (
 // at the addresses of its cell. It runs until ctx ends.
 func playInternet(ctx context.Context, w *world, dir string) error {
 	rules := map[string]lab.Behaviour{"portal.corp.test": lab.BlockPage{Status: http.StatusFound, Location: "http://portal.corp.test/blocked"}}
-	at := map[netip.Addr]string{netip.MustParseAddr(portalAddr): "portal.corp.test"}
+	at := map[netip.Addr]string{netip.MustParseAddr(portalAddr): "portal.corp.test", netip.MustParseAddr(knownPortalAddr): "portal.corp.test"}
 	for _, c := range w.cells {
 		rules[c.host] = c.site
 		if c.site == nil {
 			rules[c.host] = lab.Site{}
 		}
 		for _, a := range c.addrs {
-			if a := netip.MustParseAddr(a); a.IsGlobalUnicast() && a.String() != portalAddr {
+			if a := netip.MustParseAddr(a); a.IsGlobalUnicast() && a.String() != portalAddr && a.String() != knownPortalAddr {
 				at[a] = c.host
 			}
 		}

@@ -16,6 +16,7 @@ const (
 	shared      = "shared"       // RFC 6598
 	uniqueLocal = "unique-local" // RFC 4193
 	portal      = "portal"       // the company's block page
+	knownPortal = "known-portal" // one that egressaudit was told of
 	closed      = "closed"       // nothing listens there
 )
 
@@ -244,8 +245,11 @@ func zone(a answer) string {
 	return "example.com"
 }
 
-// portalAddr is where the company's block page is.
-const portalAddr = "198.19.255.254"
+// Where the company's block pages are.
+const (
+	portalAddr      = "198.19.255.254"
+	knownPortalAddr = "198.19.255.253" // --block-page
+)
 
 // address is a word's address for the cell n; a literal one is itself.
 func (w *world) address(word string, n int) string {
@@ -266,6 +270,8 @@ func (w *world) address(word string, n int) string {
 		return fmt.Sprintf("fd66::%x", n)
 	case portal:
 		return portalAddr
+	case knownPortal:
+		return knownPortalAddr
 	case closed:
 		return v4(198, 19)
 	}

@@ -46,7 +46,7 @@ func (t *trial) begin(ctx context.Context, program string) error {
 	}
 	args := []string{"serve", "--proxy", t.listener(t.side), "--clients", "10.9.0.0/16", "--clients", "fd09::/16", "--catalog", t.file(".yaml"), "--resolver", resolverAddr,
 		"--trust", t.path("ca.pem"), "--ledger", t.file(".jsonl"), "--answer-timeout", "1s", "--connect-timeout", "2s", "--dns-timeout", "2s",
-		"--drain", "3s", "--trial", t.name, "--vantage", "matrix"}
+		"--block-page", knownPortalAddr, "--drain", "3s", "--trial", t.name, "--vantage", "matrix"}
 	s := sides[t.side]
 	if user := s.user; s.address != "" {
 		if user != "" {
