@@ -14,7 +14,7 @@ const (
 	maxSpare = 8 << 20                 // bytes of a buffer that is kept for reuse
 	minPause = 50 * time.Millisecond   // before a refused write or fsync is tried again
 	maxPause = 2000 * time.Millisecond // the pause doubles up to this
-	gather   = 10 * time.Millisecond   // that a write waits for more records, unless somebody waits for it
+	gather   = 50 * time.Millisecond   // that a write waits for more records, unless somebody waits for it
 )
 
 // committer is what the goroutine that writes knows alone. Of each batch all is

@@ -16,7 +16,7 @@ import (
 func TestGroupCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{}
-		w := d.writer(t, Options{Sync: 100 * time.Millisecond})
+		w := d.writer(t, Options{Sync: 10 * gather})
 		for range 5 {
 			requireAppend(t, w, 5)
 			time.Sleep(gather)
@@ -24,7 +24,7 @@ func TestGroupCommit(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, d.records(t), 25, "written soon")
 		require.LessOrEqual(t, d.look().writes, 5, "one write for all that gathered")
-		time.Sleep(100*time.Millisecond - 5*gather)
+		time.Sleep(5 * gather)
 		synctest.Wait()
 		require.Equal(t, 1, d.look().syncs, "one fsync for all of an interval")
 		require.Equal(t, len(d.look().data), d.look().synced)
@@ -32,7 +32,7 @@ func TestGroupCommit(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Equal(t, 1, d.look().syncs, "nothing to fsync while nothing comes")
 		requireAppend(t, w, 1)
-		time.Sleep(99 * time.Millisecond)
+		time.Sleep(10*gather - time.Millisecond)
 		require.Equal(t, 1, d.look().syncs)
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
