@@ -31,20 +31,23 @@ var may = map[string][]string{
 	"dnsaudit":              {"policy"},
 	"cmd/egressaudit":       {"*"},
 	"deploy/nftables":       {},
-	"test":                  {"*"},
-	"test/lab":              {"policy"},
-	"test/lab/cmd/lab":      {"test/lab"},
-	"test/lab/netns":        {},
-	"test/demo":             {"*"},
-	"test/e2e":              {"*"},
-	"test/suite":            {},
-	"test/dns":              {"policy", "policy/ledger"},
-	"test/matrix":           {"*"},
-	"test/bench":            {},
-	"test/bench/goproxy":    {},
-	"test/bench/report":     {"policy", "policy/ledger"},
-	"test/bench/relay":      {"proxy/capture"},
-	"test/bench/capture":    {"test/lab/netns"}, // a gateway is a namespace
+	// Reading which addresses lie inside a cluster is neither attribution (who it
+	// was, and when) nor wiring: a few lists, once, for the settings to paste.
+	"deploy/cluster":     {},
+	"test":               {"*"},
+	"test/lab":           {"policy"},
+	"test/lab/cmd/lab":   {"test/lab"},
+	"test/lab/netns":     {},
+	"test/demo":          {"*"},
+	"test/e2e":           {"*"},
+	"test/suite":         {},
+	"test/dns":           {"policy", "policy/ledger"},
+	"test/matrix":        {"*"},
+	"test/bench":         {},
+	"test/bench/goproxy": {},
+	"test/bench/report":  {"policy", "policy/ledger"},
+	"test/bench/relay":   {"proxy/capture"},
+	"test/bench/capture": {"test/lab/netns"}, // a gateway is a namespace
 }
 
 // only says in which packages a library may be used.
@@ -55,6 +58,7 @@ var only = map[string][]string{
 	"github.com/prometheus/client_golang/prometheus": {"policy/live"},
 	"github.com/goccy/go-yaml":                       {"policy/catalog", "cmd/egressaudit"},
 	"golang.org/x/crypto/cryptobyte":                 {"proxy/hello"},
+	"k8s.io/client-go":                               {"deploy/cluster"},
 	"github.com/google/nftables":                     {"proxy/capture/isolate"},
 	"github.com/mdlayher/netlink":                    {"proxy/capture/isolate"},
 	"github.com/vishvananda/netlink":                 {"proxy/capture/isolate"},
