@@ -77,11 +77,13 @@ func (s settingsToPaste) variables() []variable {
 const whoReads = "NO_PROXY: names such as .svc, and single addresses, are read by all clients. Ranges are honoured by Go programs; " +
 	"those of IPv4 by curl (7.86 and later) and Python's requests, too. Older curl, Python's urllib and wget ignore them."
 
-// notes writes comments, wrapped.
+// notes writes comments: the first line of each wrapped, those behind it, which are
+// to be typed, as they are.
 func notes(w io.Writer, list ...string) {
 	for _, n := range list {
+		prose, typed, _ := strings.Cut(n, "\n")
 		line := "#"
-		for _, word := range strings.Fields(n) {
+		for _, word := range strings.Fields(prose) {
 			if len(line)+1+len(word) > helpWidth {
 				fmt.Fprintln(w, line)
 				line = "#  "
@@ -89,6 +91,9 @@ func notes(w io.Writer, list ...string) {
 			line += " " + word
 		}
 		fmt.Fprintln(w, line)
+		for line := range strings.Lines(typed) {
+			fmt.Fprintln(w, "#    ", strings.TrimSpace(line))
+		}
 	}
 }
 
@@ -139,9 +144,9 @@ func configMap(w io.Writer, s settingsToPaste) error {
 		fmt.Fprintf(w, "  %s: %q\n", v.name, v.value)
 	}
 	return s.tell(w,
-		"Apply it in each namespace: kubectl apply -n NAMESPACE -f FILE",
-		"New workloads, in each container: envFrom: [{configMapRef: {name: "+proxyMap+"}}]",
-		"A workload that runs, whose pods then start again: kubectl set env -n NAMESPACE deployment/NAME --from=configmap/"+proxyMap)
+		"It belongs into each namespace, and this into each container, init containers too:\nenvFrom: [{configMapRef: {name: "+proxyMap+"}}]",
+		"A workload that runs needs no ConfigMap (set env --from would lose the names in lower case). Its pods start again:\n"+
+			"egressaudit env FLAGS | sed -n 's/^export //p' | kubectl set env -n NAMESPACE deployment/NAME --env -")
 }
 
 func corefile(w io.Writer, s settingsToPaste) error {
@@ -149,7 +154,7 @@ func corefile(w io.Writer, s settingsToPaste) error {
 	if err != nil {
 		return err
 	}
-	notes(w, "kubectl -n kube-system edit configmap coredns: in the block .:53, in place of the lines of forward . /etc/resolv.conf:")
+	notes(w, "In the block .:53 of the Corefile, in place of the lines of forward . /etc/resolv.conf:\nkubectl -n kube-system edit configmap coredns")
 	fmt.Fprintf(w, "forward . %s {\n    max_concurrent 1000\n}\n", at)
 	notes(w,
 		"The names of the cluster stay with the plugin kubernetes of that block: CoreDNS asks it before forward, whatever the order of the lines.",

@@ -154,7 +154,14 @@ func TestPastedPod(t *testing.T) {
 	pod := "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n    - name: c\n      image: i\n      " + env + "\n"
 	file := filepath.Join(t.TempDir(), "pod.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(pod), 0o600))
-	require.Equal(t, exported(t), assignments(output(t, "", "kubectl", "set", "env", "--local", "--list", "-f", file)))
+	list := []string{"set", "env", "--local", "--list", "-f", file}
+	require.Equal(t, exported(t), assignments(output(t, "", "kubectl", list...)))
+	// What the format kubernetes says of workloads that run.
+	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(pod, env, "")), 0o600))
+	lines := output(t, pasted(t, clusterFlags...), "sed", "-n", "s/^export //p")
+	changed := output(t, lines, "kubectl", "set", "env", "--local", "-f", file, "--env", "-", "-o", "yaml")
+	require.NoError(t, os.WriteFile(file, []byte(changed), 0o600))
+	require.Equal(t, exported(t), assignments(output(t, "", "kubectl", list...)))
 }
 
 // kubectl reads the ConfigMap, and its data is what a shell gets.

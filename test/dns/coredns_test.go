@@ -33,7 +33,7 @@ requirements:
 `
 
 // coredns is CoreDNS as in a cluster, but without the cluster: it answers itself
-// for cluster.local, and forwards all else. Where it does not know cluster.local,
+// for cluster.local, and forwards all else, by the stanza that env prints. Where it does not know cluster.local,
 // the search suffixes reach us.
 func coredns(t *testing.T, upstream string, authority bool) string {
 	t.Helper()
@@ -46,7 +46,9 @@ func coredns(t *testing.T, upstream string, authority bool) string {
 		zone = "cluster.local:53 {\n\tbind " + host + "\n\ttemplate IN ANY cluster.local {\n\t\trcode NXDOMAIN\n\t\tauthority \"cluster.local. 60 IN SOA ns.cluster.local. admin.cluster.local. 1 60 60 60 60\"\n\t}\n}\n"
 	}
 	conf := filepath.Join(t.TempDir(), "Corefile")
-	text := fmt.Sprintf("%s.:53 {\n\tbind %s\n\tforward . %s\n\terrors\n}\n", zone, host, upstream)
+	stanza, err := exec.Command(suite.Program(t), "env", "--format", "coredns", "--dns", upstream).Output()
+	require.NoError(t, err)
+	text := fmt.Sprintf("%s.:53 {\n\tbind %s\n%s\n\terrors\n}\n", zone, host, stanza)
 	require.NoError(t, os.WriteFile(conf, []byte(text), 0o600))
 	d, err := spawn(strings.TrimSpace(string(out)), "-conf", conf)
 	require.NoError(t, err)
