@@ -36,6 +36,7 @@ type book struct {
 	questions
 	lookout lookout
 	hard    hardcoded
+	doors   doors
 	unseen  struct{ ech, bare, unparsed int }
 	trial
 	scratch []*policy.Endpoint
@@ -92,7 +93,7 @@ func newBook(x *policy.Index, window time.Duration) *book {
 		probes: map[key]note{},
 		pairs:  map[pair]note{},
 
-		questions: newQuestions(), lookout: newLookout(window), hard: newHardcoded(),
+		questions: newQuestions(), lookout: newLookout(window), hard: newHardcoded(), doors: newDoors(),
 		trial: trial{stretch: &stretch{}},
 	}
 }
@@ -115,7 +116,7 @@ func (b *book) clone() *book {
 		}
 	}
 	c.pairs = maps.Clone(b.pairs)
-	c.lookout, c.hard = b.lookout.clone(), b.hard.clone()
+	c.lookout, c.hard, c.doors = b.lookout.clone(), b.hard.clone(), b.doors.clone()
 	c.scratch = nil
 	return &c
 }
@@ -134,6 +135,7 @@ func (d *destination) clone() *destination {
 
 // count enters one observation of a client.
 func (b *book) count(s sight) {
+	b.doors.enter(s)
 	if s.kind == policy.KindQuery {
 		b.question(s)
 		return

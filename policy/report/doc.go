@@ -93,14 +93,23 @@
 // a parent alone, and of none where the start record, which names the parent, is
 // missing. What may have changed between two times is a guess.
 //
+// # Settings
+//
+// Who came by which listener says which settings took effect: the first of each
+// listener at each vantage, and of each workload there, by when it began. Of who
+// did not come something is said only where it is known: of nodes where every
+// connection to the proxy has its workload, of anybody where no record is missing.
+// A node's own address may stand for its image pulls, for pods on its network, or
+// for pods whose addresses are translated there. It is never said which.
+//
 // # Limits
 //
 // What clients choose is bounded: 512 hosts an endpoint, 4,096 unlisted
 // destinations, 4,096 unlisted names that were looked up, 1,024 destinations
 // inside the cluster, 16,384 connections that are still open, 16 workloads a
-// host, 64 mismatching pairs, 10 pieces of evidence a finding. What is above a
-// limit is folded into one row "(other)" that can never look better than its
-// worst member.
+// host, 64 mismatching pairs, 10 pieces of evidence a finding, 64 listeners at
+// vantages with 256 workloads each. What is above a limit is folded into one row
+// "(other)" that can never look better than its worst member.
 //
 // Of look-ups, there are 4,096 clients, 8,192 pairs of client and listed name
 // that no connection explains yet (256 a name or address; 10 look-ups and 64

@@ -46,6 +46,7 @@ type sight struct {
 	until  time.Time // how long one that was open is known to have lasted; zero: as long as at
 	parent string    // the parent proxy of the session, "" where NO_PROXY led around it
 
+	vantage  string
 	straight bool // it is known that no parent stood between
 }
 
@@ -126,7 +127,7 @@ func (e *Engine) Report() *Report {
 
 func (e *Engine) observe(r *policy.Record) {
 	b := e.book
-	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent}
+	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent, vantage: r.Vantage}
 	direct, _ := r.Detail["direct"].(bool)
 	if direct {
 		s.parent = ""
@@ -144,7 +145,7 @@ func (e *Engine) observe(r *policy.Record) {
 	if s.ID != "" && s.kind != policy.KindQuery {
 		delete(e.open, s.ID)
 		if s.Open && len(e.open) < maxOpen {
-			s.Observation = keepObservation(s.Observation)
+			s.Observation, s.vantage = keepObservation(s.Observation), keep(s.vantage)
 			e.open[s.ID] = s // the kept copy's ID
 			return
 		}

@@ -155,7 +155,7 @@ func TestJSONShape(t *testing.T) {
 	}
 	var m map[string]any
 	require.NoError(t, json.Unmarshal(b.Bytes(), &m))
-	requireKeys(t, m, "schema verdict trial exercised required child_status summary endpoints unlisted findings blind_spots")
+	requireKeys(t, m, "schema verdict trial exercised required child_status summary endpoints unlisted findings settings blind_spots")
 	requireKeys(t, m["trial"], "name vantage started ended phases catalogs scopes regions ledgers")
 	requireKeys(t, m["summary"], "used blocked partial reached resolved unused bypassed unlisted")
 	for _, e := range m["endpoints"].([]any) {

@@ -152,7 +152,7 @@ func TestHostileMarkdown(t *testing.T) {
 		}
 		return ast.WalkContinue, nil
 	}))
-	require.Equal(t, 9, headings)
+	require.Equal(t, 10, headings)
 
 	var out bytes.Buffer
 	raw := goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithRendererOptions(gmhtml.WithUnsafe()))

@@ -46,6 +46,7 @@ func judge(o Options, b *book) *Report {
 	j.excuse()
 	j.unlisted()
 	j.findings()
+	j.settings()
 	j.count()
 	j.doubts()
 	j.blindSpots()

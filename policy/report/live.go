@@ -20,7 +20,7 @@ const (
 func Style() string { return pageStyle }
 
 // SectionNames are the sections of the page in their order, but for its picture.
-var SectionNames = []string{"verdict", "next", "endpoints", "unlisted", "findings", "blind", "provenance"}
+var SectionNames = []string{"verdict", "next", "endpoints", "unlisted", "findings", "settings", "blind", "provenance"}
 
 // Sections are the parts of the page that WriteHTML writes, by SectionNames, for a
 // page that renews them while the trial runs: in the same words and with the same
@@ -30,7 +30,7 @@ var SectionNames = []string{"verdict", "next", "endpoints", "unlisted", "finding
 // first.
 func (r *Report) Sections() (map[string]template.HTML, error) {
 	s, out := newLiveSheet(r), map[string]template.HTML{}
-	empty := map[string]bool{"unlisted": len(s.Unlisted) == 0, "findings": len(s.Findings) == 0, "blind": len(s.Blind) == 0}
+	empty := map[string]bool{"unlisted": len(s.Unlisted) == 0, "findings": len(s.Findings) == 0, "settings": s.Settings.Empty(), "blind": len(s.Blind) == 0}
 	for _, name := range SectionNames {
 		if empty[name] {
 			out[name] = ""

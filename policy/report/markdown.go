@@ -20,6 +20,7 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	m.matrix()
 	m.narrowing()
 	m.findings()
+	m.settings()
 	m.tail()
 	if _, err := io.WriteString(w, m.String()); err != nil {
 		return fmt.Errorf("write report: %w", err)
@@ -185,6 +186,23 @@ func (m *markdown) findings() {
 	m.say("\n## Findings\n")
 	for _, f := range m.r.Findings {
 		m.say("- **%s**: %s", text(string(f.Kind)), text(f.Text))
+	}
+}
+
+func (m *markdown) settings() {
+	s := m.r.Settings
+	if s.Empty() {
+		return
+	}
+	m.say("\n## Settings seen\n\nWho came, and by which listener.\n")
+	for _, w := range s.Few() {
+		m.say("- **%s**: %s", text(joined(", ", w.Listener, w.Vantage)), text(w.Line()))
+	}
+	if s.More() > 0 {
+		m.say("- and %d more", s.More())
+	}
+	for _, n := range s.Notes {
+		m.say("- %s", text(n))
 	}
 }
 

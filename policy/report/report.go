@@ -79,6 +79,7 @@ type Report struct {
 	Endpoints   []Endpoint `json:"endpoints"` // in the order of the catalogs
 	Unlisted    []Unlisted `json:"unlisted"`  // by registrable domain
 	Findings    []Finding  `json:"findings"`  // by kind
+	Settings    Settings   `json:"settings"`
 	BlindSpots  []string   `json:"blind_spots"`
 
 	Matrix    *Matrix    `json:"matrix,omitempty"`    // where ledgers of several vantages were brought together (Across)

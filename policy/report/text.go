@@ -69,6 +69,7 @@ func (r *Report) WriteText(w io.Writer, o TextOptions) error {
 	p.matrix(r.Matrix)
 	p.narrowing(r.Narrowing)
 	p.findings(r.Findings)
+	p.settings(r.Settings)
 	p.list("BLIND SPOTS", r.BlindSpots[min(len(r.Doubts), textDoubts):]) // the others stand at the top
 	r.provenance(p)
 	if _, err := io.WriteString(w, p.String()); err != nil {
