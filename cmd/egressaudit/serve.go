@@ -100,10 +100,12 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	}
 	a.serve(t)
 	tell(log, t, a.address(), d)
+	warn(log, notify(env, "READY=1"))
 	t.watch(ctx, reload, func() { t.reload(c, a, log) })
 	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a.stopping.Store(true)
+	warn(log, notify(env, "STOPPING=1"))
 	log.Info().Dur("drain", t.drain).Msg("stopping") // from now on a signal counts as the second
 	drain, cancel := context.WithTimeout(again, t.drain)
 	defer cancel()
@@ -112,6 +114,13 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	}
 	log.Info().Uint64("lost", t.ledger.Lost()).Msg("stopped")
 	return nil
+}
+
+// warn tells of trouble that does not end the recording.
+func warn(log zerolog.Logger, err error) {
+	if err != nil {
+		log.Warn().Msg(oneLine(err))
+	}
 }
 
 // tell says in one line what runs.
