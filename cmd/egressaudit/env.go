@@ -84,6 +84,9 @@ func (e *envFlags) run(c *cobra.Command, w io.Writer) error {
 	if err := meant(c, p); err != nil {
 		return err
 	}
+	if p.afar && !c.Flags().Changed("proxy") {
+		return fmt.Errorf("--proxy: %s is this host, and pods would look for it in themselves (give the HOST:PORT that they reach, such as 10.0.0.5:3128)", e.proxy)
+	}
 	var b bytes.Buffer
 	if err := e.print(c.Context(), &b, p); err != nil {
 		return err

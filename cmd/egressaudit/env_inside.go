@@ -121,7 +121,7 @@ func (in *inside) readNodes(ctx context.Context, c *cluster.Cluster) error {
 
 // checkPods holds the ranges of pods against addresses that pods have.
 func (in *inside) checkPods(ctx context.Context, c *cluster.Cluster, nodes int) error {
-	in.notes = append(in.notes, fmt.Sprintf("The ranges of pods are those of the %d node(s) of now: a node that comes later has another. "+
+	in.notes = append(in.notes, fmt.Sprintf("The ranges of pods are those of the nodes that there are now (%d): one that comes later has another. "+
 		"--pods with the cluster's whole range holds for good.", nodes))
 	stray, found, err := c.Stray(ctx, in.pods)
 	switch {

@@ -22,23 +22,24 @@ type paste struct {
 	format string
 	flags  []string // that mean something in it
 	print  func(w io.Writer, s settingsToPaste) error
+	afar   bool // its clients are elsewhere: the default of --proxy, which is this host, would be themselves
 }
 
 // pastes are the formats, in the order of the help. Notes come last: a shell that
 // reads all in one line loses nothing but them.
 var pastes = []paste{
-	{"shell", proxied, exports},
-	{"az", proxied, connectedk8s},
-	{"containerd", proxied, func(w io.Writer, s settingsToPaste) error {
+	{format: "shell", flags: proxied, print: exports},
+	{format: "az", flags: proxied, print: connectedk8s, afar: true},
+	{format: "containerd", flags: proxied, print: func(w io.Writer, s settingsToPaste) error {
 		return dropIn(w, s, "containerd", "Pulls are made by nodes. Their images come through the proxy when containerd has started again; containerd is a Go program, so ranges count.")
 	}},
-	{"systemd", proxied, func(w io.Writer, s settingsToPaste) error {
+	{format: "systemd", flags: proxied, print: func(w io.Writer, s settingsToPaste) error {
 		return dropIn(w, s, "NAME", "NAME is the unit. It takes effect when the unit has started again.")
 	}},
-	{"pod", proxied, podEnv},
-	{"kubernetes", proxied, configMap},
-	{"coredns", []string{"dns"}, corefile},
-	{"nftables", append([]string{"redirect", "tproxy", "dns", "uid", "cgroup"}, insideNames...), rules},
+	{format: "pod", flags: proxied, print: podEnv, afar: true},
+	{format: "kubernetes", flags: proxied, print: configMap, afar: true},
+	{format: "coredns", flags: []string{"dns"}, print: corefile},
+	{format: "nftables", flags: append([]string{"redirect", "tproxy", "dns", "uid", "cgroup"}, insideNames...), print: rules},
 }
 
 // proxied are the flags of formats that name a proxy.
@@ -103,15 +104,24 @@ func (s settingsToPaste) tell(w io.Writer, own ...string) error {
 	return nil
 }
 
+// shellWord is s as one word of a shell, to which the brackets of an IPv6 address are a
+// pattern. The rest of our values has nothing else that means something there.
+func shellWord(s string) string {
+	if strings.ContainsAny(s, "[]") {
+		return "'" + s + "'"
+	}
+	return s
+}
+
 func exports(w io.Writer, s settingsToPaste) error {
 	for _, v := range s.variables() {
-		fmt.Fprintf(w, "export %s=%s\n", v.name, v.value)
+		fmt.Fprintf(w, "export %s=%s\n", v.name, shellWord(v.value))
 	}
 	return s.tell(w)
 }
 
 func connectedk8s(w io.Writer, s settingsToPaste) error {
-	fmt.Fprintf(w, "az connectedk8s connect --proxy-https %s --proxy-http %s --proxy-skip-range %s\n", s.url, s.url, s.inside.noProxy())
+	fmt.Fprintf(w, "az connectedk8s connect --proxy-https %s --proxy-http %s --proxy-skip-range %s\n", shellWord(s.url), shellWord(s.url), s.inside.noProxy())
 	return s.tell(w,
 		"Add --name and --resource-group. az connectedk8s update takes the same, for a cluster that is connected.",
 		"az itself, and the helm that it starts, read HTTPS_PROXY of this shell (--format shell).",

@@ -119,6 +119,7 @@ func TestPastedIntoShell(t *testing.T) {
 // The command of az is one command of a shell, with each list in one word.
 func TestPastedAz(t *testing.T) {
 	needProgram(t, "sh")
+	require.Contains(t, pasted(t, "--format", "az", "--proxy", "[fd00::5]:3128"), " --proxy-https 'http://[fd00::5]:3128' ", "no pattern")
 	words := output(t, "", "sh", "-euc", `az() { for w; do echo "$w"; done; }; eval "$1"`, "sh", pasted(t, append(clusterFlags, "--format", "az")...))
 	require.Regexp(t, `^connectedk8s\nconnect\n--proxy-https\nhttp://10\.0\.0\.5:3128\n--proxy-http\nhttp://10\.0\.0\.5:3128\n--proxy-skip-range\nlocalhost,\S+,api\.corp\.example\n$`, words)
 }
@@ -227,16 +228,16 @@ func TestEnvOfCluster(t *testing.T) {
 	const here = "localhost,127.0.0.0/8,127.0.0.1,::1,169.254.169.254,168.63.129.16,.svc,.cluster.local"
 	out := pasted(t, "--kubeconfig", config)
 	require.Contains(t, out, "export NO_PROXY="+here+",10.244.0.0/23,10.96.0.0/12,10.0.0.4,10.0.0.5\n")
-	require.Contains(t, out, "those of the 2 node(s) of now")
+	require.Contains(t, out, "those of the nodes that there are now (2)")
 
 	out = pasted(t, "--kubeconfig", config, "--context", "lab", "--pods", "10.244.0.0/16", "--nodes", "10.0.0.0/24", "--services", "10.0.0.0/16", "--api-server", "api.example")
 	require.Contains(t, out, "export NO_PROXY="+here+",10.244.0.0/16,10.0.0.0/16,10.0.0.0/24,api.example\n", "a flag wins")
-	require.NotContains(t, out, "of now", "and nothing was read")
+	require.NotContains(t, out, "there are now", "and nothing was read")
 
 	out = pasted(t, "--format", "nftables", "--redirect", "3129", "--kubeconfig", config)
 	require.Contains(t, out, "10.244.0.0/23")
 	require.Contains(t, out, "10.96.0.0/12")
-	require.Contains(t, out, "# The ranges of pods are those of the 2 node(s) of now")
+	require.Contains(t, out, "# The ranges of pods are those of the nodes that there are now (2)")
 }
 
 // Pods that may not be listed are no reason to fail, and it is said.
