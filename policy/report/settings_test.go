@@ -22,6 +22,14 @@ func (t *tape) listening(list ...string) *tape {
 	return t
 }
 
+// crowded has more workloads at the proxy than are told apart.
+func crowded(t *tape) *tape {
+	for i := range maxOwners + 1 {
+		t.conn("quay.io", ok, from1(fmt.Sprintf("ml/pod-%d", i)))
+	}
+	return t
+}
+
 // captured is a connection that the firewall's rules brought.
 var captured = via("redirect")
 
@@ -32,7 +40,8 @@ func TestSettingsNotes(t *testing.T) {
 		cannotTell    = "no connection is known to be from a node, and whose 1 connection was is not known: whether containerd's setting took effect cannot be told"
 		whatNodesAre  = "node:NAME is a node's own address: its image pulls, pods on its network, or pods whose addresses are translated there; which, cannot be told"
 	)
-	pod, node := from1("ml/job-x"), from1("node:n1")
+	const ignores = "captured, and never seen at the proxy as others were: ml/DaemonSet/agent; the proxy settings did not take effect there"
+	pod, node, agent := from1("ml/job-x"), from1("node:n1"), owned("ml/agent-1", "DaemonSet/agent")
 	for _, tc := range []struct {
 		why  string
 		tape *tape
@@ -51,8 +60,13 @@ func TestSettingsNotes(t *testing.T) {
 		{"one listener was for nothing", quiet().listening("connect 10.0.0.5:3128", "redirect 10.0.0.5:3129", "dns 10.0.0.5:53/udp", "dns 10.0.0.5:53/tcp").conn("quay.io", ok),
 			[]string{"nobody came by redirect, which listened", "nobody came by dns, which listened"}},
 		{"a request is by the same listener as CONNECT", quiet().request("quay.io", ok, via("http")), nil},
-		{"a workload that ignores its settings", quiet().conn("quay.io", ok, pod).conn("quay.io", ok, node).conn("quay.io", ok, owned("ml/agent-1", "DaemonSet/agent"), captured).conn("quay.io", ok, pod, captured),
-			[]string{"captured, and never came to the proxy as others did: the proxy settings did not take effect for ml/DaemonSet/agent", whatNodesAre}},
+		{"a workload that ignores its settings", quiet().conn("quay.io", ok, pod).conn("quay.io", ok, pod, captured).conn("quay.io", ok, agent, captured),
+			[]string{pulledNothing, ignores}},
+		{"or whose address is a node's at the proxy", quiet().conn("quay.io", ok, pod).conn("quay.io", ok, node).conn("quay.io", ok, agent, captured),
+			[]string{whatNodesAre, ignores + ", or their addresses are translated to a node's on the way to it"}},
+		{"or whom nobody could name there", quiet().conn("quay.io", ok, pod).conn("quay.io", ok).conn("quay.io", ok, agent, captured), []string{cannotTell}},
+		{"or who may be folded", crowded(quiet()).conn("quay.io", ok, agent, captured), []string{pulledNothing}},
+		{"nobody uses a proxy here", quiet().listening("redirect 10.0.0.5:3129").conn("quay.io", ok, agent, captured), nil},
 	} {
 		r := tc.tape.report(Options{Catalogs: []*policy.Catalog{small}})
 		require.Equal(t, some(tc.want), r.Settings.Notes, tc.why)
