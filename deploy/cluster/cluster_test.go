@@ -85,6 +85,21 @@ func TestNodes(t *testing.T) {
 	require.Equal(t, "[10.0.0.4 10.0.0.5 203.0.113.4 fd00::5]", fmt.Sprint(n.Addresses))
 }
 
+// A server may be a part of another one (Rancher, an API gateway).
+func TestServerBelowAPath(t *testing.T) {
+	url := server(t, map[string]string{"/k8s/clusters/c-1/api/v1/nodes": nodes, "/k8s/clusters/c-1/api/v1/pods": `{"kind":"PodList","items":[]}`})
+	for _, end := range []string{"", "/"} {
+		c, err := Open(config(t, url+"/k8s/clusters/c-1"+end), "")
+		require.NoError(t, err)
+		n, err := c.Nodes(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, 2, n.Count)
+		_, found, err := c.Stray(context.Background(), n.Pods)
+		require.NoError(t, err)
+		require.False(t, found)
+	}
+}
+
 func TestServices(t *testing.T) {
 	const path = "/apis/networking.k8s.io/v1/servicecidrs"
 	s, err := opened(t, map[string]string{path: `{"kind":"ServiceCIDRList","apiVersion":"networking.k8s.io/v1","items":[{"spec":{"cidrs":["10.96.0.0/16","fd00:2::/112"]}},{"spec":{"cidrs":["10.97.0.0/16"]}}]}`}).Services(context.Background())
