@@ -92,7 +92,7 @@ func (k *captures) open(f captureFlags, config *proxy.Config) (err error) {
 	if err != nil {
 		return tproxyDoor.refused(f.tproxy, err)
 	}
-	k.tproxy = tcp
+	k.tproxy = &listener{TCPListener: tcp}
 	if k.flows, err = capture.ListenPacket(context.Background(), tcp.Addr().String()); err != nil {
 		return tproxyDoor.refused(f.tproxy, err)
 	}

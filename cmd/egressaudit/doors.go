@@ -50,13 +50,16 @@ func (d door) missing(flag string) error {
 }
 
 // tcp binds an address. Its connections have no keep-alives: what a firewall does
-// to an idle one is for the trial to see.
+// to an idle one is for the trial to see. Whoever has knocked when it is closed is let
+// in (listener).
 func (d door) tcp(text string) (net.Listener, error) {
-	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", text)
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false) // its sockets know neither the filter of a last call nor original destinations
+	l, err := config.Listen(context.Background(), "tcp", text)
 	if err != nil {
 		return nil, d.refused(text, err)
 	}
-	return l, nil
+	return &listener{TCPListener: l.(*net.TCPListener)}, nil
 }
 
 // both binds one port for UDP and TCP.

@@ -98,6 +98,7 @@ func setTransparent(network string, fd int) error {
 // process may not.
 func ListenTransparent(ctx context.Context, addr string) (*net.TCPListener, error) {
 	config := net.ListenConfig{Control: transparent, KeepAlive: -1}
+	config.SetMultipathTCP(false) // its sockets take no options of this kind
 	l, err := config.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q for TPROXY: %w", addr, cause(err))
