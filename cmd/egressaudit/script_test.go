@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 //	                     output stands in the files "started.out" and "started.err";
 //	                     - sends none, and waits for its own end
 //	found REGEXP         what it said in another line becomes FOUND
-//	hup REGEXP           send HUP to it, and go on when a line matches
+//	hup REGEXP           send HUP to it, and go on when a line matches; so does
+//	                     term with TERM
 //	fetch METHOD URL STATUS REGEXP
 //	                     what an HTTP server answers
 //	hold PROXY TARGET    open a tunnel, and hold it to the end of the script
@@ -64,7 +65,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"lab": playLab, "exits": exits, "refused": refused, "start": start, "found": found, "halt": halt, "hold": hold,
-			"hup": hup, "fetch": fetch,
+			"hup": tells(syscall.SIGHUP), "term": tells(syscall.SIGTERM), "fetch": fetch,
 			"json": jsonAt, "line": lineOf, "drop": drop, "tear": tear, "occupy": occupy,
 		},
 		Condition: func(c string) (bool, error) {
@@ -266,12 +267,14 @@ func found(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("FOUND", s.await(ts, s.expect(args[0])))
 }
 
-func hup(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1)
-	s := ts.Value(startedKey{}).(*started)
-	told := s.expect(args[0])
-	ts.Check(s.cmd.Process.Signal(syscall.SIGHUP))
-	s.await(ts, told)
+func tells(sig os.Signal) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, neg, args, 1)
+		s := ts.Value(startedKey{}).(*started)
+		told := s.expect(args[0])
+		ts.Check(s.cmd.Process.Signal(sig))
+		s.await(ts, told)
+	}
 }
 
 func fetch(ts *testscript.TestScript, neg bool, args []string) {

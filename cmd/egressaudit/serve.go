@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 type daemon struct {
 	config   string
 	proxy    string
+	stop     stopFlags
 	names    nameFlags
 	captures captureFlags
 	admin    adminFlags
@@ -44,9 +46,10 @@ func serveFlags() (*cobra.Command, *daemon) {
 		Long: `serve listens for CONNECT and absolute-form HTTP, answers DNS where --dns says
 so, takes what the firewall's rules send to --redirect and --tproxy (egressaudit
 env --format nftables prints them), and writes one ledger until SIGTERM or
-SIGINT: then it stops accepting, lets open tunnels finish for --drain, cuts what
-is left, and closes the ledger. A second signal cuts at once. Make the report
-with 'egressaudit report LEDGER'.
+SIGINT: then /readyz is red, it goes on as before for --shutdown-delay, stops
+accepting, lets open tunnels finish for --drain, cuts what is left, and closes
+the ledger. A second signal cuts at once. Make the report with 'egressaudit
+report LEDGER'.
 
 SIGHUP reads the catalogs (and --config) again; where they are wrong, the last
 good ones stay in force. 'egressaudit mark TEXT' names a phase.
@@ -71,6 +74,7 @@ Exit status: 0 stopped as told, 2 trouble.`,
 		f.StringVar(&d.proxy, "proxy", proxyDoor.example, "`ADDRESS:PORT` to listen on; port 0 is any free one")
 		f.StringArrayVar(&d.clients, "clients", nil, "`CIDR` of those who may use proxy, name server and transparent listeners; repeatable (default loopback)")
 	})
+	d.stop.register(c)
 	d.names.register(c)
 	d.captures.register(c)
 	d.admin.register(c)
@@ -86,6 +90,9 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)
+	if err := d.stop.check(); err != nil {
+		return err
+	}
 	log := zerolog.New(zerolog.ConsoleWriter{Out: env.stderr, NoColor: true}).With().Timestamp().Logger()
 	a, err := d.admin.open()
 	if err != nil {
@@ -106,7 +113,8 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	defer stop()
 	a.stopping.Store(true)
 	warn(log, notify(env, "STOPPING=1"))
-	log.Info().Dur("drain", t.drain).Msg("stopping") // from now on a signal counts as the second
+	log.Info().Dur("delay", d.stop.delay).Dur("drain", t.drain).Msg("stopping") // from now on a signal counts as the second
+	t.linger(again, d.stop.delay)
 	drain, cancel := context.WithTimeout(again, t.drain)
 	defer cancel()
 	if err := t.end(drain, nil); err != nil {
@@ -156,6 +164,30 @@ func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) 
 			reload()
 		}
 	}
+}
+
+// stopFlags say how serve ends; --drain is among the limits.
+type stopFlags struct{ delay time.Duration }
+
+func (s *stopFlags) register(c *cobra.Command) {
+	group(c, "Limits", func(f *pflag.FlagSet) {
+		f.DurationVar(&s.delay, "shutdown-delay", 0, "`TIME` after SIGTERM in which /readyz is red and all goes on, for balancers to learn it; then --drain begins")
+	})
+}
+
+func (s *stopFlags) check() error {
+	if s.delay < 0 {
+		return fmt.Errorf("--shutdown-delay %s: write a time such as 5s, or 0s for none", s.delay)
+	}
+	return nil
+}
+
+// linger goes on as before for the delay, unless the trial ends by itself or is told
+// again.
+func (t *trial) linger(again context.Context, delay time.Duration) {
+	ctx, cancel := context.WithTimeout(again, delay)
+	defer cancel()
+	t.watch(ctx, nil, nil)
 }
 
 // reload reads the catalogs again, and the configuration file for them. What is
