@@ -19,6 +19,7 @@ type daemon struct {
 	config   string
 	proxy    string
 	stop     stopFlags
+	watch    bool
 	names    nameFlags
 	captures captureFlags
 	admin    adminFlags
@@ -51,8 +52,9 @@ accepting, lets open tunnels finish for --drain, cuts what is left, and closes
 the ledger. A second signal cuts at once. Make the report with 'egressaudit
 report LEDGER'.
 
-SIGHUP reads the catalogs (and --config) again; where they are wrong, the last
-good ones stay in force. 'egressaudit mark TEXT' names a phase.
+SIGHUP reads the catalogs (and --config) again, as --watch-files does when they
+change; where they are wrong, the last good ones stay in force. A phase is named
+by 'egressaudit mark TEXT'.
 
 --admin has a live page for browsers: the checklist, as it turns, connections,
 and every report to download. On loopback whoever is on this host may look; the
@@ -73,6 +75,7 @@ Exit status: 0 stopped as told, 2 trouble.`,
 		f.StringVar(&d.config, "config", "", "YAML `FILE` with any of these flags in it (default none)")
 		f.StringVar(&d.proxy, "proxy", proxyDoor.example, "`ADDRESS:PORT` to listen on; port 0 is any free one")
 		f.StringArrayVar(&d.clients, "clients", nil, "`CIDR` of those who may use proxy, name server and transparent listeners; repeatable (default loopback)")
+		f.BoolVar(&d.watch, "watch-files", false, "read --config and the files of --catalog again when their content changes")
 	})
 	d.stop.register(c)
 	d.names.register(c)
@@ -99,6 +102,7 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 		return err
 	}
 	defer a.shut()
+	files := d.watched(c) // before they are read
 	t, err := begin(env, &d.required, &d.path, settings{
 		listen: d.proxy, names: d.names, captures: d.captures, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe,
 	})
@@ -108,7 +112,11 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	a.serve(t)
 	tell(log, t, a.address(), d)
 	warn(log, notify(env, "READY=1"))
-	t.watch(ctx, reload, func() { t.reload(c, a, log) })
+	t.watch(ctx, reload, files.ticks(), func() { files.read(); t.reload(c, a, log) }, func() {
+		if files.changed() {
+			t.reload(c, a, log)
+		}
+	})
 	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a.stopping.Store(true)
@@ -148,8 +156,8 @@ func tell(log zerolog.Logger, t *trial, admin []netip.AddrPort, d *daemon) {
 	line.Str("ledger", t.path).Str("parent", t.ways).Str("mode", d.mode).Int("tunnels", d.limits.Tunnels).Msg("listening")
 }
 
-// watch waits for the end, and reloads when told.
-func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) {
+// watch waits for the end, reloads when told, and looks at every tick.
+func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, tick <-chan time.Time, reload, look func()) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,6 +170,8 @@ func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, reload func()) 
 			return
 		case <-hup:
 			reload()
+		case <-tick:
+			look()
 		}
 	}
 }
@@ -187,7 +197,7 @@ func (s *stopFlags) check() error {
 func (t *trial) linger(again context.Context, delay time.Duration) {
 	ctx, cancel := context.WithTimeout(again, delay)
 	defer cancel()
-	t.watch(ctx, nil, nil)
+	t.watch(ctx, nil, nil, nil, nil)
 }
 
 // reload reads the catalogs again, and the configuration file for them. What is
