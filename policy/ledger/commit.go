@@ -114,6 +114,10 @@ func (c *committer) take() bool {
 		spare = nil
 	}
 	c.batch, c.off, c.pending = c.pending, 0, spare
+	if c.bound.IsZero() {
+		c.bound = c.fresh
+	}
+	c.fresh = time.Time{}
 	return len(c.batch) > 0
 }
 
@@ -193,6 +197,9 @@ func (c *committer) commit(now bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.syncErr, c.synced = nil, c.covered
+	if c.off == len(c.batch) {
+		c.bound = time.Time{}
+	}
 	c.advance()
 }
 

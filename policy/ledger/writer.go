@@ -53,6 +53,8 @@ type Writer struct {
 	pending  []byte    // complete lines that the goroutine has not taken yet
 	waiting  int       // records accepted and not written, pending or taken
 	held     int       // their bytes
+	fresh    time.Time // of the oldest record in pending; zero: there is none
+	bound    time.Time // of the oldest record that was taken and no fsync covers; zero: there is none
 	seq      uint64    // of the last record accepted
 	synced   uint64    // the last seq that an fsync covered
 	wanted   uint64    // the last seq that a Sync waits for
@@ -204,6 +206,22 @@ func (w *Writer) Lost() uint64 {
 	return w.lost
 }
 
+// Lag is the age of the oldest record that was accepted and is not on the disk yet;
+// 0 where all are. While the disk keeps up it stays below Options.Sync and the time
+// that an fsync takes.
+func (w *Writer) Lag() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	oldest := w.bound
+	if oldest.IsZero() {
+		oldest = w.fresh
+	}
+	if oldest.IsZero() || w.finished {
+		return 0
+	}
+	return max(w.options.Now().Sub(oldest), 0)
+}
+
 // Err is the disk's last refusal; nil when it writes again.
 func (w *Writer) Err() error {
 	w.mu.Lock()
@@ -329,6 +347,9 @@ func (w *Writer) add(r *policy.Record) error {
 		return w.drop(byLength, ErrTooLong)
 	}
 	w.pending = append(line, '\n')
+	if start == 0 {
+		w.fresh = w.last
+	}
 	w.seq++
 	w.waiting++
 	w.held += len(w.pending) - start
