@@ -118,7 +118,7 @@ func (a *admin) serve(t *trial) {
 		return
 	}
 	s := live.New(live.Config{
-		Token: a.token, Mark: t.ledger.Mark, Metrics: t.metrics(), Against: t.against(),
+		Token: a.token, Mark: t.ledger.Mark, Lost: t.ledger.Lost, Metrics: t.metrics(), Against: t.against(),
 		Records: func(ctx context.Context, idle func()) iter.Seq2[*policy.Record, error] {
 			return ledger.Watch(ctx, t.path, idle)
 		},
@@ -163,7 +163,8 @@ func (a *admin) shut() {
 func (t *trial) metrics() []live.Metric {
 	out := []live.Metric{
 		{Name: "tunnels", Help: "Connections open now.", Value: func() float64 { return float64(t.proxy.Open()) }},
-		{Name: "ledger_lost_total", Help: "Records that could not be written.", Grows: true, Value: func() float64 { return float64(t.ledger.Lost()) }},
+		{Name: "ledger_lag_seconds", Help: "Age of the oldest record that is not on the disk yet; 0 where all are.", Value: func() float64 { return t.ledger.Lag().Seconds() }},
+		{Name: "ledger_lost_total", Help: "Records that could not be written. Above 0 no report of this ledger is an all-clear, though /readyz stays green for the traffic.", Grows: true, Value: func() float64 { return float64(t.ledger.Lost()) }},
 	}
 	if t.names.forwarder == nil {
 		return out

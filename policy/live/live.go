@@ -24,6 +24,8 @@ type Config struct {
 	// Ready says what is wrong, nil for nothing; it is called by several goroutines
 	// at once, and does not wait.
 	Ready func() error
+	// Lost is how many records the ledger did not take so far; nil: none ever.
+	Lost func() uint64
 	// Mark names a phase from now on.
 	Mark func(text string) error
 	// Token is whom the page and the API believe; "": everybody on this host.
@@ -56,6 +58,7 @@ func New(c Config) *Server {
 	s := &Server{
 		config: c, counts: newCounts(c.Metrics), pageToken: rand.Text(), against: c.Against, rendering: make(chan struct{}, maxReports),
 	}
+	s.counts.registry.MustRegister(newVerdicts(s))
 	s.http = &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -127,13 +130,26 @@ func (s *Server) routes() http.Handler {
 	return hardened(m)
 }
 
-// ready is red while something is wrong.
+// ready is red while something is wrong that may pass. Records that were lost are
+// lost for good: to turn red for them would take the proxy from its clients and bring
+// nothing back. So they are told of, and the report can never clear.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := s.config.Ready(); err != nil {
 		say(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	if n := s.lost(); n > 0 {
+		say(w, http.StatusOK, fmt.Sprintf("ok, but records lost: %d; no report of this recording will be an all-clear", n))
+		return
+	}
 	say(w, http.StatusOK, "ok")
+}
+
+func (s *Server) lost() uint64 {
+	if s.config.Lost == nil {
+		return 0
+	}
+	return s.config.Lost()
 }
 
 // mark takes the name of a phase, which is the whole body.

@@ -97,6 +97,7 @@ func TestMetrics(t *testing.T) {
 		{Kind: policy.KindConnection, Name: "other", Origin: policy.OriginClient, Verdict: v},
 		{Kind: policy.KindConnection, Open: true, Origin: policy.OriginClient, Verdict: v},
 		{Kind: policy.KindConnection, Origin: policy.OriginProbe, Verdict: v},
+		{Kind: policy.KindConnection, Origin: policy.OriginProbe, Verdict: policy.Verdict{Outcome: policy.OK}, Detail: map[string]any{"trusted": false}},
 		{Kind: policy.KindConnection, Origin: policy.OriginCanary, Verdict: v},
 		{Kind: policy.KindQuery, Name: "a.example", Verdict: policy.Verdict{Outcome: policy.OK}},
 		{Kind: policy.KindMark},
@@ -108,7 +109,55 @@ func TestMetrics(t *testing.T) {
 	require.Contains(t, text, `egressaudit_queries_total{error="",stage="",status="ok"} 1`+"\n")
 	require.Contains(t, text, "# TYPE egressaudit_ledger_lost_total counter\negressaudit_ledger_lost_total 7\n")
 	require.Contains(t, text, "# TYPE egressaudit_tunnels gauge\negressaudit_tunnels 3\n")
+	require.Contains(t, text, `egressaudit_certificate_probes_total{result="failed"} 1`+"\n")
+	require.Contains(t, text, `egressaudit_certificate_probes_total{result="untrusted"} 1`+"\n")
+	require.Contains(t, text, `egressaudit_certificate_probes_total{result="trusted"} 0`+"\n")
+	require.Contains(t, text, "\negressaudit_ready 1\n")
 	require.NotContains(t, text, "evil")
+}
+
+// What the recording says so far is told of a recording that was read to its end,
+// and never as a 0 of one that was not.
+func TestMetricsOfTheVerdict(t *testing.T) {
+	a := newAdmin(t, "")
+	a.feed.add(&policy.Record{Kind: policy.KindConnection, Observation: &policy.Observation{
+		Name: "quay.io", Asked: "quay.io", Port: 443, Origin: policy.OriginClient, Listener: "connect",
+		Verdict: policy.Verdict{Outcome: policy.Failed, Stage: policy.StageConnect, Error: policy.ConnectionTimeout, By: policy.ByNetwork},
+	}})
+	require.True(t, a.board().await(t.Context(), time.Minute))
+	_, text := a.ask(t, "GET", "/metrics", "")
+	for _, line := range []string{
+		"egressaudit_recording_read 1", `egressaudit_endpoints{status="blocked"} 1`, `egressaudit_endpoints{status="used"} 0`,
+		"egressaudit_unlisted_destinations 0", `egressaudit_verdict{verdict="gaps"} 1`, `egressaudit_verdict{verdict="clear"} 0`,
+	} {
+		require.Contains(t, text, "\n"+line+"\n")
+	}
+	a.feed.breakOff(errors.New("torn"))
+	<-a.board().ended
+	_, text = a.ask(t, "GET", "/metrics", "")
+	require.Contains(t, text, "\negressaudit_recording_read 0\n")
+	require.NotContains(t, text, "egressaudit_endpoints{")
+	require.NotContains(t, text, "egressaudit_verdict{")
+
+	a.mu.Lock()
+	a.wrong = errors.New("full")
+	a.mu.Unlock()
+	_, text = a.ask(t, "GET", "/metrics", "")
+	require.Contains(t, text, "\negressaudit_ready 0\n")
+}
+
+// Records that were lost do not take the proxy out of service, and are told of.
+func TestLostAndReady(t *testing.T) {
+	a := newAdmin(t, "")
+	lost := uint64(0)
+	a.config.Lost = func() uint64 { return lost }
+	status, text := a.ask(t, "GET", "/readyz", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "ok\n", text)
+	lost = 5
+	status, text = a.ask(t, "GET", "/readyz", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "ok, but records lost: 5; no report of this recording will be an all-clear\n", text)
 }
 
 func TestMark(t *testing.T) {
