@@ -6,7 +6,7 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz quic e2e browser systemd dns matrix bench bench-report bench-capture
+.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix bench bench-report bench-capture
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -19,7 +19,7 @@ test:             ## everything that needs neither root nor Debian packages
 
 check: lint cross ## everything: what CI runs
 	env -u EGRESSAUDIT_E2E $(GO) test -race -p 1 ./...
-	$(MAKE) fuzz quic demo e2e systemd dns matrix
+	$(MAKE) fuzz quic demo e2e alerts systemd dns matrix
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
@@ -44,6 +44,9 @@ browser:          ## the pages in Chromium, with axe-core: Debian 12, and root t
 
 systemd:          ## the units of deploy/systemd, and serve as they run it: root, systemd
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} $(GO) test -count 1 -timeout 5m ./deploy/systemd
+
+alerts:           ## the alerting rules under promtool: root, Debian 12
+	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/alerts/run.sh
 
 dns:              ## the forwarder between real name servers and clients: root, Debian 12
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/dns/run.sh

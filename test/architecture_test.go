@@ -49,6 +49,7 @@ var may = map[string][]string{
 	"test/bench/report":  {"policy", "policy/ledger"},
 	"test/bench/relay":   {"proxy/capture"},
 	"test/bench/capture": {"test/lab/netns"}, // a gateway is a namespace
+	"test/alerts":        {"test/suite"},
 }
 
 // only says in which packages a library may be used.

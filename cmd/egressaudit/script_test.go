@@ -29,6 +29,9 @@ import (
 // patience is how long a script waits for what must come.
 const patience = 30 * time.Second
 
+// alertRules are the rules that the chart brings.
+var alertRules, _ = filepath.Abs("../../deploy/helm/egressaudit/files/alerts.yaml")
+
 func TestMain(m *testing.M) {
 	isolate.Main(os.Args)
 	testscript.Main(m, map[string]func(){"egressaudit": main, "child": child})
@@ -54,6 +57,8 @@ func TestMain(m *testing.M) {
 //	                     term with TERM
 //	fetch METHOD URL STATUS REGEXP
 //	                     what an HTTP server answers
+//	alerts URL           the metrics there have every name, label and value that the
+//	                     alerting rules of deploy use
 //	hold PROXY TARGET    open a tunnel, and hold it to the end of the script
 //	json FILE PATH VALUE what stands in a JSON file at a.b.0.c
 //	line FILE N REGEXP   the Nth line of a file matches
@@ -66,7 +71,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"lab": playLab, "exits": exits, "refused": refused, "start": start, "found": found, "halt": halt, "hold": hold,
 			"hup": tells(syscall.SIGHUP), "term": tells(syscall.SIGTERM), "fetch": fetch,
-			"json": jsonAt, "line": lineOf, "drop": drop, "tear": tear, "occupy": occupy,
+			"alerts": alerts, "json": jsonAt, "line": lineOf, "drop": drop, "tear": tear, "occupy": occupy,
 		},
 		Condition: func(c string) (bool, error) {
 			switch c {
@@ -288,6 +293,42 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if resp.StatusCode != number(ts, args[2]) || !regexp.MustCompile(args[3]).Match(text) {
 		ts.Fatalf("%s answers %s:\n%s", args[1], resp.Status, text)
+	}
+}
+
+// selected are a metric in a rule, and what it asks of a label: name, operator, value.
+var selected = regexp.MustCompile(`\b(egressaudit_\w+)(?:\{(\w+)=~?"([^"]*)"\})?`)
+
+func alerts(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1)
+	resp, err := http.Get(args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	rules, err := os.ReadFile(alertRules)
+	ts.Check(err)
+	asked := 0
+	for line := range strings.Lines(string(rules)) {
+		expr, is := strings.CutPrefix(strings.TrimSpace(line), "expr: ")
+		if !is {
+			continue
+		}
+		for _, m := range selected.FindAllStringSubmatch(expr, -1) {
+			for _, value := range strings.Split(m[3], "|") {
+				sample := "(?m)^" + m[1] + " "
+				if m[2] != "" {
+					sample = "(?m)^" + m[1] + `\{(.*,)?` + m[2] + `="` + value + `"`
+				}
+				asked++
+				if !regexp.MustCompile(sample).Match(text) {
+					ts.Fatalf("a rule asks for what nobody tells: %s %s", expr, sample)
+				}
+			}
+		}
+	}
+	if asked < 8 {
+		ts.Fatalf("only %d metrics are in %s", asked, alertRules)
 	}
 }
 
