@@ -318,26 +318,6 @@ func windowOf(s *policy.Session) time.Duration {
 	return 0
 }
 
-// readAll feeds whole ledgers to one engine. Damage makes the report doubt; a
-// file that is no ledger is an error.
-func readAll(o report.Options, files []string) (*report.Report, error) {
-	e := report.New(o)
-	for _, f := range files {
-		for rec, err := range ledger.Stream(f) {
-			var damage *ledger.Damage
-			switch {
-			case errors.As(err, &damage):
-				e.Damage(err)
-			case err != nil:
-				return nil, err
-			default:
-				e.Add(rec)
-			}
-		}
-	}
-	return e.Report(), nil
-}
-
 // judge makes the report of a trial that has just ended, from what is on the
 // disk. trouble is what went wrong with recording it.
 func judge(o report.Options, trouble error, path string) *report.Report {

@@ -40,6 +40,13 @@
 // window before recording stopped it is but a doubt. A session that begins at once
 // where another of the same ledger stopped goes on with it; another ends it.
 //
+// Ledgers that were written at the same time, by replicas or on several nodes, are
+// judged together in the order of time ([Engine.From]): the look-up of one finds its
+// connection in another. Each has sessions of its own, and is held to its own
+// canaries and its own stop. A replica that stopped as it should leaves no blind spot;
+// that the others recorded on does not make a look-up right before its end a finding,
+// for they may be elsewhere.
+//
 // A resolver may stand in between, so that questions come from its address and
 // connections from others. It does for certain where a client that never asked
 // anything connects to what was looked up, by address (captured, or asked for),

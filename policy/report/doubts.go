@@ -82,11 +82,12 @@ func (j *judgement) halfSeen() {
 // canaries are those missing, of sessions that ended and of the one that runs.
 func (j *judgement) canaries() []string {
 	missing := slices.Clone(j.b.canaryless)
-	if s := j.b.session; s.running {
+	for _, s := range j.b.running() {
 		for _, m := range s.demand(1) {
 			missing = addWord(missing, m)
 		}
 	}
+	slices.Sort(missing)
 	return missing
 }
 
@@ -120,7 +121,9 @@ func (j *judgement) blindSpots() {
 	say(b.sessions == 0, "there is no start record: which listeners there were, and whether they worked, is unknown")
 	say(b.killed > 0, "recording was cut off and started again %s: what happened in between is unknown", times(b.killed))
 	say(b.pauses > 0, "recording stopped and went on later, %s: what happened in between is unknown", times(b.pauses))
-	say(b.session.running || b.endless, "there is no stop record: the trial is still running, or was killed")
+	n := b.unended()
+	say(n == 1 && len(b.ledgers) < 2, "there is no stop record: the trial is still running, or was killed")
+	say(n > 0 && len(b.ledgers) >= 2, "%d of %d ledgers %s no stop record: recording is still running there, or was killed", n, len(b.ledgers), plural(uint64(n), "has", "have"))
 	j.listeners(say)
 	say(len(j.noProxy()) > 0, "NO_PROXY lets clients go around egressaudit to: %s", listing(j.noProxy(), 12))
 	say(b.unseen.ech > 0, "%d %s with Encrypted ClientHello: the name inside was not visible", b.unseen.ech, plural(uint64(b.unseen.ech), "connection", "connections"))

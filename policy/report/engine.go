@@ -47,7 +47,8 @@ type sight struct {
 	parent string    // the parent proxy of the session, "" where NO_PROXY led around it
 
 	vantage  string
-	straight bool // it is known that no parent stood between
+	stretch  *stretch // of its session
+	straight bool     // it is known that no parent stood between
 }
 
 // New makes an engine that has seen nothing.
@@ -127,7 +128,7 @@ func (e *Engine) Report() *Report {
 
 func (e *Engine) observe(r *policy.Record) {
 	b := e.book
-	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent, vantage: r.Vantage}
+	s := sight{Observation: r.Observation, seq: r.Seq, kind: r.Kind, parent: b.session.parent, vantage: r.Vantage, stretch: b.stretch}
 	direct, _ := r.Detail["direct"].(bool)
 	if direct {
 		s.parent = ""
@@ -153,18 +154,24 @@ func (e *Engine) observe(r *policy.Record) {
 	b.count(s)
 }
 
-// settle counts what is still open: after a restart nobody will close it. A
-// session that renews another goes on with what is open.
+// settle counts what is still open of the ledger whose records come: after a restart
+// nobody will close it. A session that renews another goes on with what is open.
 func (e *Engine) settle() {
-	e.book.countOpen(e.open)
-	clear(e.open)
+	left := map[string]sight{}
+	for id, s := range e.open {
+		if s.stretch == e.book.stretch {
+			left[id] = s
+			delete(e.open, id)
+		}
+	}
+	e.book.countOpen(left)
 }
 
 // countOpen counts connections that were open up to the latest record of their
 // session.
 func (b *book) countOpen(open map[string]sight) {
 	for _, s := range bySeq(open) {
-		s.until = b.stretch.latest
+		s.until = s.stretch.latest
 		b.count(s)
 	}
 }

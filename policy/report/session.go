@@ -32,12 +32,14 @@ type trial struct {
 	told       []string // blind spots that the recording tells of itself
 	listeners  []string
 	child      *int
-	session    session
+	source     int     // whose records come
+	session    session // of the source
 	sessions   int
-	stretch    *stretch // of the session
-	pauses     int      // sessions that ended, and another began later in the same ledger
-	killed     int      // sessions that a start ended
-	canaryless []string // where an announced canary was not seen
+	stretch    *stretch          // of the session
+	aside      map[int]recording // of the other ledgers
+	pauses     int               // sessions that ended, and another began later in the same ledger
+	killed     int               // sessions that a start ended
+	canaryless []string          // where an announced canary was not seen
 	damages    []string
 	moreDamage int
 	lost       uint64
@@ -155,7 +157,7 @@ func (t *trial) take(s *policy.Session) {
 
 // ended is when the trial did; zero where a ledger has no end.
 func (t *trial) ended() time.Time {
-	if t.session.running || t.endless {
+	if t.unended() > 0 {
 		return time.Time{}
 	}
 	return t.stopped
