@@ -37,6 +37,7 @@ func (p *Proxy) ServeCaptured(l net.Listener, listener string, origin Origin) er
 	if !p.keep(l) {
 		return l.Close()
 	}
+	defer p.accepting.Done()
 	for pause := time.Duration(0); ; {
 		c, err := l.Accept()
 		switch {
@@ -59,6 +60,7 @@ func (p *Proxy) keep(l net.Listener) bool {
 	defer p.mu.Unlock()
 	if !p.closing {
 		p.captures = append(p.captures, l)
+		p.accepting.Add(1)
 	}
 	return !p.closing
 }

@@ -54,6 +54,8 @@ type Proxy struct {
 	waiting atomic.Int64 // connections that net/http has: without a request, or between two
 	busy    gate         // handlers, tunnels: whoever still has a record to make
 
+	accepting sync.WaitGroup // ServeCaptured
+
 	mu       sync.Mutex
 	tunnels  map[*tunnel]struct{}
 	captures []net.Listener
@@ -111,7 +113,8 @@ func (p *Proxy) Serve(l net.Listener) error {
 }
 
 // Shutdown stops accepting, waits for what is open until the context ends, then
-// cuts it. When it returns, every connection has its record.
+// cuts it. When it returns, every connection has its record. A listener whose Close
+// does not end Accept at once, since clients have knocked, is waited for.
 func (p *Proxy) Shutdown(ctx context.Context) {
 	stop := context.AfterFunc(ctx, p.cut)
 	defer stop()
@@ -119,6 +122,7 @@ func (p *Proxy) Shutdown(ctx context.Context) {
 	if p.server.Shutdown(ctx) != nil {
 		p.server.Close()
 	}
+	p.accepting.Wait()
 	p.busy.close()
 	p.cutAll()
 }
