@@ -1,20 +1,23 @@
 // Rolling is the load of a rolling restart: tunnels that are held open through a
 // proxy, and new connections at a rate, each of which has to work. It says in JSON
-// what it did and what failed; whether that may be is for its caller to judge, who
-// knows when what was restarted. It knows nothing of egressaudit.
+// what it did and what failed, and holds that against egressaudit's ledgers.
 //
 //	rolling -echo ADDRESS:PORT
 //	rolling -proxy ADDRESS:PORT -target HOST:PORT [-rate N] [-tunnels N] [-duration TIME]
+//	rolling -judge RESULT.json -spared TIME LEDGER...
 //
 // The first form is the destination: it sends each line back, and ends the connection
 // behind the line "once". The second is the load; -target is that destination as the
-// proxy reaches it. SIGTERM and SIGINT end it before its time, with its JSON. The exit
-// status is 0 whatever failed, and 2 for what could not be begun.
+// proxy reaches it. It says on stderr when all tunnels are open. SIGTERM and SIGINT end
+// it before its time, with its JSON; the exit status is 0 whatever failed. The third
+// says what does not fit: the status is 1 if anything failed, a tunnel was cut before
+// that time, a ledger is not whole, or a connection has no record. 2 is trouble.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -37,9 +40,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.Float64Var(&l.Rate, "rate", 500, "`NUMBER` of new connections a second")
 	f.IntVar(&l.Tunnels, "tunnels", 200, "`NUMBER` of tunnels held open")
 	f.DurationVar(&l.Patience, "patience", 10*time.Second, "`TIME` after which an answer that has not come counts as failed")
+	judged := f.String("judge", "", "hold a load's JSON, a `FILE`, against the ledgers that follow")
+	spared := f.String("spared", "", "no tunnel may be cut before this `TIME` (RFC 3339)")
 	duration := f.Duration("duration", time.Minute, "`TIME` that it lasts")
 	if err := f.Parse(args); err != nil {
 		return 2
+	}
+	if *judged != "" {
+		return verdict(*judged, *spared, f.Args(), stdout, stderr)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -61,7 +69,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer cancel()
 	out := json.NewEncoder(stdout)
 	out.SetIndent("", "  ")
-	if err := out.Encode(l.run(ctx, func() {})); err != nil {
+	if err := out.Encode(l.run(ctx, func() { fmt.Fprintln(stderr, "rolling: all tunnels are open") })); err != nil {
 		fmt.Fprintln(stderr, "rolling:", err)
 		return 2
 	}
@@ -77,4 +85,21 @@ func (l *load) check(echo string) error {
 		return fmt.Errorf("-rate %v -tunnels %d -patience %v: write numbers above zero", l.Rate, l.Tunnels, l.Patience)
 	}
 	return nil
+}
+
+// verdict is the third form.
+func verdict(result, spared string, ledgers []string, stdout, stderr io.Writer) int {
+	r, err := readResult(result)
+	at, bad := time.Parse(time.RFC3339Nano, spared)
+	if err = errors.Join(err, bad); err != nil || len(ledgers) == 0 {
+		fmt.Fprintln(stderr, "rolling: -judge RESULT.json -spared TIME LEDGER...:", err)
+		return 2
+	}
+	wrong := judge(r, ledgers, at)
+	for _, w := range wrong {
+		fmt.Fprintln(stderr, "rolling:", w)
+	}
+	fmt.Fprintf(stdout, "rolling: %.0f new connections a second of %.0f asked (least %d), %d in all, slowest %d ms; %d tunnels begun, %d cut by a drain; %d ledgers; %d wrong\n",
+		r.Rate.Held, r.Rate.Asked, r.Rate.Least, r.Connections.Begun, r.Connections.SlowestMS, r.Tunnels.Begun, len(r.Cuts), len(ledgers), len(wrong))
+	return min(len(wrong), 1)
 }
