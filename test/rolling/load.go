@@ -54,10 +54,12 @@ type Rate struct {
 
 // Count counts connections, or tunnels.
 type Count struct {
-	Begun     int   `json:"begun"`
-	OK        int   `json:"ok"`
-	Failed    int   `json:"failed"`
-	SlowestMS int64 `json:"slowest_ms"` // until a line had come back; of a connection, until its end
+	Begun     int       `json:"begun"`
+	OK        int       `json:"ok"`
+	Failed    int       `json:"failed"`
+	SlowestMS int64     `json:"slowest_ms"` // until a line had come back; of a connection, until its end
+	SlowestAt time.Time `json:"slowest_at"` // when that one was begun
+	Slow      int       `json:"slow"`       // that took a second or more: a lost SYN is sent again after one
 }
 
 // Cut is a tunnel that was open, and that the other side ended.
@@ -210,7 +212,11 @@ func (l *load) count(in *Count, what string, begun time.Time, err error) {
 	in.Begun++
 	if err == nil {
 		in.OK++
-		in.SlowestMS = max(in.SlowestMS, time.Since(begun).Milliseconds())
+		took := time.Since(begun)
+		in.Slow += int(min(took/time.Second, 1))
+		if ms := took.Milliseconds(); ms > in.SlowestMS {
+			in.SlowestMS, in.SlowestAt = ms, begun
+		}
 		return
 	}
 	in.Failed++

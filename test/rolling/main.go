@@ -99,7 +99,8 @@ func verdict(result, spared string, ledgers []string, stdout, stderr io.Writer) 
 	for _, w := range wrong {
 		fmt.Fprintln(stderr, "rolling:", w)
 	}
-	fmt.Fprintf(stdout, "rolling: %.0f new connections a second of %.0f asked (least %d), %d in all, slowest %d ms; %d tunnels begun, %d cut by a drain; %d ledgers; %d wrong\n",
-		r.Rate.Held, r.Rate.Asked, r.Rate.Least, r.Connections.Begun, r.Connections.SlowestMS, r.Tunnels.Begun, len(r.Cuts), len(ledgers), len(wrong))
+	fmt.Fprintf(stdout, "rolling: %.0f new connections a second of %.0f asked (least %d), %d in all, %d took a second or more, the slowest %d ms (%.0f s after the beginning); %d tunnels begun, %d cut by a drain; %d ledgers; %d wrong\n",
+		r.Rate.Held, r.Rate.Asked, r.Rate.Least, r.Connections.Begun, r.Connections.Slow, r.Connections.SlowestMS,
+		r.Connections.SlowestAt.Sub(r.Begun).Seconds(), r.Tunnels.Begun, len(r.Cuts), len(ledgers), len(wrong))
 	return min(len(wrong), 1)
 }
