@@ -36,8 +36,10 @@ func (d *daemon) watched(c *cobra.Command) *watched {
 	}
 	named := append([]string{d.config}, d.catalogs...)
 	w := &watched{timer: time.NewTicker(readTime), files: func() []string {
-		if now, _, err := reread(c); err == nil { // else those that were right at last
-			named = append([]string{now.config}, now.catalogs...)
+		if i, err := os.Stat(d.config); err == nil && i.Mode().IsRegular() {
+			if now, _, err := reread(c); err == nil { // else those that were right at last
+				named = append([]string{now.config}, now.catalogs...)
+			}
 		}
 		return slices.DeleteFunc(slices.Clone(named), func(f string) bool { return f == "" })
 	}}

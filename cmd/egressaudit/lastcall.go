@@ -11,10 +11,11 @@ const (
 	// handshakes that are under way: a client whose handshake is done believes that
 	// it is served. It is the wait of dnsaudit, too.
 	lastCall = 50 * time.Millisecond
-	// quiet is how long nobody may come for the last one to have come, and
-	// lastCallAtMost for how long that is tried, where new ones cannot be kept away.
+	// quiet is how long nobody may come for the last one to have come. That is tried
+	// for lastCallAtMost, or for lastCallOpen where new ones cannot be kept away.
 	quiet          = time.Millisecond
-	lastCallAtMost = time.Second
+	lastCallAtMost = time.Minute
+	lastCallOpen   = time.Second
 )
 
 // listener lets those in who have knocked before it ends. The kernel resets what
@@ -58,8 +59,11 @@ func (l *listener) Close() error {
 
 // SetDeadline begins the last call, which ends then: so dnsaudit ends a listener.
 func (l *listener) SetDeadline(t time.Time) error {
-	end := time.Now().Add(lastCallAtMost)
+	most := lastCallOpen
+	if admitNone(l.TCPListener) {
+		most = lastCallAtMost
+	}
+	end := time.Now().Add(most)
 	l.end.Store(&end)
-	admitNone(l.TCPListener)
 	return l.TCPListener.SetDeadline(t)
 }

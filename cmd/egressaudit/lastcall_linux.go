@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/net/bpf"
@@ -18,12 +19,12 @@ var noNew = []bpf.Instruction{
 }
 
 // admitNone keeps new handshakes from l; those that have begun go on. Their clients
-// hear nothing, and ask again in a second. Where a kernel has no such filter, they
-// are let in for as long as the last call lasts.
-func admitNone(l *net.TCPListener) {
+// hear nothing, and ask again in a second. It is false where the kernel knows no such
+// filter.
+func admitNone(l *net.TCPListener) bool {
 	code, err := bpf.Assemble(noNew)
 	if err != nil {
-		return
+		return false
 	}
 	filter := make([]unix.SockFilter, len(code))
 	for i, c := range code {
@@ -31,9 +32,11 @@ func admitNone(l *net.TCPListener) {
 	}
 	raw, err := l.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	attached := errors.New("not called")
+	err = raw.Control(func(fd uintptr) {
+		attached = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 	})
+	return errors.Join(err, attached) == nil
 }

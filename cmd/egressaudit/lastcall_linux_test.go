@@ -122,6 +122,22 @@ func TestLastCall(t *testing.T) {
 	}
 }
 
+// This kernel keeps new ones away, whatever sockets Go takes by default.
+func TestNobodyNewIsAdmitted(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := proxyDoor.tcp(at)
+		if errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
+			t.Logf("this host has no IPv6: %v", err)
+			continue
+		}
+		require.NoError(t, err)
+		defer l.Close()
+		require.True(t, admitNone(l.(*listener).TCPListener))
+		_, err = net.DialTimeout("tcp", l.Addr().String(), 50*time.Millisecond)
+		require.ErrorContains(t, err, "i/o timeout")
+	}
+}
+
 // A listener that nobody serves is closed at once.
 func TestUnservedListenerCloses(t *testing.T) {
 	l, err := proxyDoor.tcp("127.0.0.1:0")

@@ -117,19 +117,8 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 			t.reload(c, a, log)
 		}
 	})
-	again, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	a.stopping.Store(true)
 	warn(log, notify(env, "STOPPING=1"))
-	log.Info().Dur("delay", d.stop.delay).Dur("drain", t.drain).Msg("stopping") // from now on a signal counts as the second
-	t.linger(again, d.stop.delay)
-	drain, cancel := context.WithTimeout(again, t.drain)
-	defer cancel()
-	if err := t.end(drain, nil); err != nil {
-		return err
-	}
-	log.Info().Uint64("lost", t.ledger.Lost()).Msg("stopped")
-	return nil
+	return t.finish(a, d.stop.delay, log)
 }
 
 // warn tells of trouble that does not end the recording.
@@ -174,30 +163,6 @@ func (t *trial) watch(ctx context.Context, hup <-chan os.Signal, tick <-chan tim
 			look()
 		}
 	}
-}
-
-// stopFlags say how serve ends; --drain is among the limits.
-type stopFlags struct{ delay time.Duration }
-
-func (s *stopFlags) register(c *cobra.Command) {
-	group(c, "Limits", func(f *pflag.FlagSet) {
-		f.DurationVar(&s.delay, "shutdown-delay", 0, "`TIME` after SIGTERM in which /readyz is red and all goes on, for balancers to learn it; then --drain begins")
-	})
-}
-
-func (s *stopFlags) check() error {
-	if s.delay < 0 {
-		return fmt.Errorf("--shutdown-delay %s: write a time such as 5s, or 0s for none", s.delay)
-	}
-	return nil
-}
-
-// linger goes on as before for the delay, unless the trial ends by itself or is told
-// again.
-func (t *trial) linger(again context.Context, delay time.Duration) {
-	ctx, cancel := context.WithTimeout(again, delay)
-	defer cancel()
-	t.watch(ctx, nil, nil, nil, nil)
 }
 
 // reload reads the catalogs again, and the configuration file for them. What is

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 const (
 	patience = time.Minute
-	delay    = time.Second     // --shutdown-delay: many times what the balancer takes to see a red readyz
+	delay    = 2 * time.Second // --shutdown-delay: many times what the balancer takes to see a red readyz
 	drain    = 3 * time.Second // --drain
 	sight    = 100 * time.Millisecond
 )
@@ -265,7 +265,7 @@ func TestRollingRestart(t *testing.T) {
 	for _, c := range r.Cuts {
 		in := false
 		for _, p := range pods[:2] {
-			in = in || !c.Cut.Before(p.told.Add(delay+drain)) && !c.Cut.After(p.gone)
+			in = in || !c.Cut.Before(p.told.Add(delay+drain)) && !c.Cut.After(p.gone.Add(delay))
 		}
 		require.True(t, in, "a tunnel was cut before the drain was over: %+v, pods told at %v and %v", c, pods[0].told, pods[1].told)
 	}
