@@ -18,6 +18,7 @@ const (
 	KindQuery      Kind = "query"
 	KindMark       Kind = "mark"
 	KindLost       Kind = "lost"
+	KindEvent      Kind = "event"
 )
 
 // Origin is who made a connection through us.
@@ -117,13 +118,23 @@ type Observation struct {
 // says that the observation was not recorded.
 type Sink func(*Observation) error
 
+// Event is something that befell a workload: what the orchestrator tells of a pod.
+// Its texts are somebody else's, and bounded by whoever made it.
+type Event struct {
+	Workload string // "namespace/pod"
+	Reason   string // a word, such as "Failed"
+	Text     string
+	Count    int // how often it happened since it was told before; at least 1
+}
+
 // SchemaVersion is the schema of the records that this program writes.
 const SchemaVersion = 1
 
 // Record is one line of a ledger. Which of its parts are set depends on Kind:
 // Session for start and stop, Observation for connection, request and query,
-// Text for mark, Count and Why for lost. encoding/json reads and writes it as
-// one flat object.
+// Text for mark, Count and Why for lost, and for event Reason, Text, Count and the
+// Workload of an Observation that has nothing else. encoding/json reads and writes
+// it as one flat object.
 type Record struct {
 	Schema  int       `json:"schema"`
 	Seq     uint64    `json:"seq"`
@@ -136,9 +147,10 @@ type Record struct {
 	*Session
 	*Observation
 
-	Text  string `json:"text,omitempty"`
-	Count int    `json:"count,omitempty"`
-	Why   string `json:"why,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Text   string `json:"text,omitempty"`
+	Count  int    `json:"count,omitempty"`
+	Why    string `json:"why,omitempty"`
 }
 
 // Session tells, at start and stop, under which circumstances was observed.

@@ -23,7 +23,7 @@ its time in UTC; names that could deceive a terminal are escaped.`
 // kindsKnown and outcomesKnown are the words that filters take.
 var (
 	kindsKnown = []string{string(policy.KindStart), string(policy.KindStop), string(policy.KindConnection),
-		string(policy.KindRequest), string(policy.KindQuery), string(policy.KindMark), string(policy.KindLost)}
+		string(policy.KindRequest), string(policy.KindQuery), string(policy.KindMark), string(policy.KindLost), string(policy.KindEvent)}
 	outcomesKnown = []string{string(policy.OK), string(policy.Failed), string(policy.Denied), string(policy.Abandoned)}
 )
 

@@ -34,6 +34,8 @@ func appendRow(b []byte, r *policy.Record, color bool) []byte {
 	b = append(r.Time.UTC().AppendFormat(b, time.RFC3339), ' ')
 	b = column(b, word(string(r.Kind)), kindWidth)
 	switch {
+	case r.Kind == policy.KindEvent:
+		b = append(b, eventText(r)...)
 	case r.Observation != nil:
 		b = appendSeen(b, r.Observation, color)
 	case r.Session != nil:
@@ -181,6 +183,19 @@ func sessionText(s *policy.Session) string {
 		out = append(out, "child_status="+strconv.Itoa(*s.ChildStatus))
 	}
 	return strings.Join(out, " ")
+}
+
+// eventText is what befell a workload, with how often.
+func eventText(r *policy.Record) string {
+	out := "-"
+	if r.Observation != nil {
+		out = word(cmp.Or(r.Workload, "-"))
+	}
+	out += " " + word(cmp.Or(r.Reason, "-"))
+	if r.Count > 1 {
+		out += fmt.Sprintf(" x%d", r.Count)
+	}
+	return out + " " + report.Escape(cut(r.Text))
 }
 
 // otherText is a mark, a lost record, or one of a kind that is not known here.

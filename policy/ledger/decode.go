@@ -91,7 +91,7 @@ func complete(r *policy.Record) {
 		if r.Session == nil {
 			r.Session = new(policy.Session)
 		}
-	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
+	case policy.KindConnection, policy.KindRequest, policy.KindQuery, policy.KindEvent:
 		if r.Observation == nil {
 			r.Observation = new(policy.Observation)
 		}
@@ -129,6 +129,7 @@ func (d *decoder) short(line []byte) (r *policy.Record, ok bool) {
 	if p.fields > fields {
 		r.Observation = &parts.o
 	}
+	text(&p, `,"reason":`, &r.Reason)
 	text(&p, `,"text":`, &r.Text)
 	number(&p, `,"count":`, &r.Count)
 	text(&p, `,"why":`, &r.Why)

@@ -82,7 +82,7 @@ func TestShortWay(t *testing.T) {
 }
 
 func TestRecordsHaveTheirPart(t *testing.T) {
-	for _, kind := range []policy.Kind{policy.KindConnection, policy.KindRequest, policy.KindQuery} {
+	for _, kind := range []policy.Kind{policy.KindConnection, policy.KindRequest, policy.KindQuery, policy.KindEvent} {
 		r, err := new(decoder).decode([]byte(`{"schema":1,"seq":1,"kind":"` + string(kind) + `"}`))
 		require.NoError(t, err)
 		require.Equal(t, kind, r.Observation.Kind)
@@ -108,6 +108,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(appendRecord(nil, &policy.Record{Schema: 1, Seq: 1, Time: noon, Kind: policy.KindConnection, Observation: connection("c1")}))
 	f.Add([]byte(`{"schema":1,"seq":2,"time":"2026-03-01T12:00:00Z","kind":"query","detail":{"a":["b",1],"c":true,"d":-0.5},"count":3}`))
 	f.Add([]byte(`{"schema":1,"seq":2,"kind":"lost","matches":[{"catalog":"a","requirement":"b","endpoint":"c"}],"why":"\u2028"}`))
+	f.Add([]byte(`{"schema":1,"seq":2,"time":"2026-03-01T12:00:00Z","kind":"event","workload":"ml/web","reason":"Failed","text":"x","count":3}`))
 	f.Add([]byte(`{"schema":1,"seq":01,"time":"","ALPN":[null],"alpn":[],"client":"[fe80::1%a]:1"}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		requireSame(t, line)

@@ -23,6 +23,9 @@
 //   - seq is 1, 2, 3, ... without a hole, over restarts too. What could not be
 //     written takes no seq; a record of kind lost tells how many and why.
 //   - time never decreases from one start to the next.
+//   - kind event is what befell a pod: workload, reason, text, and count, which is
+//     how often it happened since it was told before. Readers of schema 1 from
+//     before there were events call it a kind that they do not know.
 //   - phase is the text of the last mark that was made before the thing told
 //     began; a mark is itself in the phase it begins. A restart begins without.
 //   - A writer that is killed, or whose disk refuses for good, leaves complete

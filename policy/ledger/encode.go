@@ -34,6 +34,7 @@ func appendRecord(dst []byte, r *policy.Record) []byte {
 	if r.Observation != nil {
 		dst = appendObservation(dst, r.Observation)
 	}
+	dst = appendText(dst, `,"reason":`, r.Reason)
 	dst = appendText(dst, `,"text":`, r.Text)
 	dst = appendNumber(dst, `,"count":`, int64(r.Count))
 	dst = appendText(dst, `,"why":`, r.Why)

@@ -145,6 +145,21 @@ func (w *Writer) Miss(count int, why string) error {
 	return w.add(&policy.Record{Kind: policy.KindLost, Phase: w.phaseAt(now), Count: count, Why: why})
 }
 
+// Event appends what befell a workload. An error means that it was dropped, and is
+// counted already. e is not retained.
+func (w *Writer) Event(e *policy.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.room(); err != nil {
+		return err
+	}
+	now := w.stamp()
+	return w.add(&policy.Record{
+		Kind: policy.KindEvent, Phase: w.phaseAt(now), Observation: &policy.Observation{Workload: e.Workload},
+		Reason: e.Reason, Text: e.Text, Count: e.Count,
+	})
+}
+
 // Mark begins the phase text: one to 256 bytes.
 func (w *Writer) Mark(text string) error {
 	if text == "" || len(text) > maxPhase {

@@ -83,6 +83,18 @@ func TestMarkRefusesWhatNamesNoPhase(t *testing.T) {
 
 // TestMiss: what a sensor could not even make an observation of is in the file, and
 // is not counted as the Writer's own loss.
+func TestEvent(t *testing.T) {
+	path := newPath(t)
+	w := open(t, path, Options{})
+	require.NoError(t, w.Mark("deploy"))
+	require.NoError(t, w.Event(&policy.Event{Workload: "ml/web", Reason: "Failed", Text: "\x1b[31m", Count: 3}))
+	require.NoError(t, w.Close())
+	require.ErrorIs(t, w.Event(&policy.Event{Workload: "late"}), ErrClosed)
+	require.EqualValues(t, 1, w.Lost())
+	r := requireWhole(t, path)[1]
+	require.Equal(t, []any{policy.KindEvent, "deploy", "ml/web", "Failed", "\x1b[31m", 3}, []any{r.Kind, r.Phase, r.Workload, r.Reason, r.Text, r.Count})
+}
+
 func TestMiss(t *testing.T) {
 	path := newPath(t)
 	w := open(t, path, Options{})

@@ -28,7 +28,8 @@ func tried(f *feed) {
 		bad := went(h, policy.Verdict{Outcome: policy.Outcome(h), Stage: policy.Stage(h), Error: policy.Error(h), By: policy.By(h)})
 		bad.Workload, bad.Detail = h, map[string]any{"why": h}
 		look := &policy.Record{Kind: policy.KindQuery, Observation: &policy.Observation{Kind: policy.KindQuery, Name: h, Type: h, Workload: h, Verdict: reset}}
-		f.add(phase(h), went(h, reset), bad, look, &policy.Record{Kind: policy.KindLost, Count: 1, Why: h})
+		f.add(phase(h), went(h, reset), bad, look, &policy.Record{Kind: policy.KindLost, Count: 1, Why: h},
+			&policy.Record{Kind: policy.KindEvent, Observation: &policy.Observation{Workload: h}, Reason: h, Text: h + ` image "mcr.microsoft.com/` + h, Count: 2})
 	}
 }
 

@@ -43,6 +43,11 @@ func rowOf(r *policy.Record) (row, bool) {
 		out.subject = "phase: " + clip(r.Text)
 	case policy.KindLost:
 		out.subject = fmt.Sprintf("%d records could not be written: %s", max(r.Count, 1), clip(r.Why))
+	case policy.KindEvent:
+		out.subject = clip(r.Reason + ": " + r.Text)
+		if o != nil {
+			out.from = clip(o.Workload)
+		}
 	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
 		if o == nil || o.Origin != "" && o.Origin != policy.OriginClient || r.Kind == policy.KindQuery && o.Outcome == policy.OK {
 			return row{}, false
