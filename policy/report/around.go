@@ -28,6 +28,7 @@ const (
 type bypassing struct {
 	client     netip.Addr
 	workload   string
+	owner      string
 	confidence policy.Confidence
 	names      []string
 	seqs       []uint64
@@ -99,7 +100,9 @@ func (b *bypassing) add(s *suspect, g glance) {
 		b.names = append(b.names, s.host)
 		b.looks += s.more
 	}
-	b.workload = cmp.Or(b.workload, s.workload)
+	if b.workload == "" {
+		b.workload, b.owner = s.workload, s.owner
+	}
 	b.looks++
 	b.seqs = append(b.seqs, g.seq)
 	b.shared = b.shared || g.shared
@@ -121,7 +124,7 @@ func (j *judgement) tellBypass(b *bypassing) {
 	p := j.b.lookout.parties[b.client]
 	who, but := b.client.String(), ""
 	if b.workload != "" {
-		who += " (" + clip(b.workload) + ")"
+		who += " (" + clip(b.workload) + around(", ", clip(b.owner), "") + ")"
 	}
 	switch {
 	case !b.client.IsValid():

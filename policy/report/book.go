@@ -34,6 +34,7 @@ type book struct {
 	morePair int
 	sights   int // observations of clients, guard denials apart
 	questions
+	events  events
 	lookout lookout
 	hard    hardcoded
 	doors   doors

@@ -76,6 +76,15 @@
 // clients ask us, and a guess otherwise. One finding tells of all that the same
 // clients went to.
 //
+// # Who it was
+//
+// A workload and its owner are what the records say: the report guesses nobody. A
+// record that waited for the name of its client says so (held_ms) and counts at
+// the time before it did. An event of a pod stands beside the endpoints that its
+// text names (as URL, image, host that was looked up or dialled; matched as
+// destinations are) where they are blocked, or partial and not by that host; else
+// it is the finding pod_event. Events change no status and no verdict.
+//
 // # Patterns
 //
 // Some findings come from what many connections have in common. Each has three
@@ -114,9 +123,10 @@
 // What clients choose is bounded: 512 hosts an endpoint, 4,096 unlisted
 // destinations, 4,096 unlisted names that were looked up, 1,024 destinations
 // inside the cluster, 16,384 connections that are still open, 16 workloads a
-// host, 64 mismatching pairs, 10 pieces of evidence a finding, 64 listeners at
-// vantages with 256 workloads each. What is above a limit is folded into one row
-// "(other)" that can never look better than its worst member.
+// host, 64 mismatching pairs, 512 different events of pods and the first 8 hosts
+// that one names, 10 pieces of evidence a finding, 64 listeners at vantages with 256
+// workloads each. What is above a limit is folded into one row "(other)" that can
+// never look better than its worst member.
 //
 // Of look-ups, there are 4,096 clients, 8,192 pairs of client and listed name
 // that no connection explains yet (256 a name or address; 10 look-ups and 64

@@ -89,6 +89,8 @@ func (e *Engine) Add(r *policy.Record) {
 		e.book.stop(r)
 	case policy.KindMark:
 		e.book.mark(r.Text, r.Time)
+	case policy.KindEvent:
+		e.book.befell(r)
 	case policy.KindLost:
 		e.book.lose(uint64(max(r.Count, 1)), r.Why)
 	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
@@ -191,9 +193,16 @@ func bySeq(open map[string]sight) []sight {
 // duration.
 const longest = 366 * 24 * time.Hour
 
-// span is when the observation of r began and ended.
+// longestHeld bounds how long a record may say that it waited to be written.
+const longestHeld = time.Minute
+
+// span is when the observation of r began and ended: before its record was made,
+// where it waited for the name of its client (held_ms).
 func span(r *policy.Record) (begun, ended time.Time) {
 	ended = stamp(r.Time)
+	if ms, ok := amount(r.Detail, "held_ms"); ok && ms <= longestHeld.Milliseconds() {
+		ended = stamp(ended.Add(-time.Duration(ms) * time.Millisecond))
+	}
 	if ms := r.DurationMS; ms > 0 && ms < int64(longest/time.Millisecond) {
 		return stamp(ended.Add(-time.Duration(ms) * time.Millisecond)), ended
 	}

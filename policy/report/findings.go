@@ -25,6 +25,7 @@ func (j *judgement) findings() {
 	j.bypasses()
 	j.hardcoded()
 	j.strays()
+	j.beside()
 	slices.SortStableFunc(j.r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
 	})

@@ -29,7 +29,7 @@ func pick[T any](d dice, list ...T) T { return list[d.roll(len(list))] }
 func (d dice) record(seq int, now time.Time) *policy.Record {
 	r := &policy.Record{Schema: 1, Seq: uint64(seq), Time: now, Vantage: pick(d, "pod", "pod", "admin", "\x1b[2J"),
 		Phase: pick(d, "", "a", "\u202e"), Kind: pick(d, policy.KindConnection, policy.KindConnection, policy.KindConnection, policy.KindQuery,
-			policy.KindRequest, policy.KindStart, policy.KindStop, policy.KindMark, policy.KindLost, "odd")}
+			policy.KindRequest, policy.KindStart, policy.KindStop, policy.KindMark, policy.KindLost, policy.KindEvent, "odd")}
 	switch r.Kind {
 	case policy.KindStart, policy.KindStop:
 		if d.roll(8) > 0 {
@@ -40,6 +40,12 @@ func (d dice) record(seq int, now time.Time) *policy.Record {
 		r.Text = pick(d, "phase", "\x00")
 	case policy.KindLost:
 		r.Count = pick(d, 1, 0, -1)
+	case policy.KindEvent:
+		r.Reason, r.Count = pick(d, "Failed", "\x1b[2J"), pick(d, 1, 0, -1, 1<<60)
+		r.Text = pick(d, pull("quay.io/a", "https://cdn1.quay.io:443/x"), "lookup jobs.example.org on 10.0.0.1:53: no such host", "https://[", `image "`, "\u202e")
+		if d.roll(8) > 0 {
+			r.Observation = &policy.Observation{Workload: pick(d, "ns/pod", "")}
+		}
 	default:
 		if d.roll(16) > 0 {
 			r.Observation = d.observation()

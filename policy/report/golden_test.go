@@ -78,6 +78,9 @@ func every() *tape {
 	t.conn("198.51.100.7", ok, func(r *policy.Record) { r.SNIState = policy.SNIAbsent })
 	t.conn("azgnrelay-eastus-l1.servicebus.windows.net", closes("7"), ok, w, detail("issuer", "CN=Contoso Inspection CA"), lasted(20_000_000_000))
 	patternsOf(t, w)
+	t.event("azureml/amlarc-operator-5c", "Failed", pull("gcr.io/kubeflow/operator:v1", "https://storage.googleapis.com/artifacts/x"), 1)
+	t.event("azureml/amlarc-operator-5c", "Failed", pull("gcr.io/kubeflow/operator:v1", "https://storage.googleapis.com/artifacts/x"), 3)
+	t.event("azureml/relay-0", "BackOff", "Back-off restarting failed container relay in pod relay-0", 4)
 	t.sing().conn(canaryName, denied(policy.HTTPRequestDenied), origin(policy.OriginCanary), via("redirect"))
 	for range 2 {
 		t.query(canaryName, denied(""), origin(policy.OriginCanary))
@@ -163,6 +166,10 @@ func TestJSONShape(t *testing.T) {
 		if e := e.(map[string]any); e["cause"] != nil {
 			keys += " cause"
 			require.Subset(t, strings.Fields("stage error by confidence detail ask"), keysOf(e["cause"]))
+		}
+		if list, ok := e.(map[string]any)["events"].([]any); ok {
+			keys += " events"
+			requireKeys(t, list[0], "time workload reason text count seq")
 		}
 		requireKeys(t, e, keys)
 		for _, h := range e.(map[string]any)["hosts"].([]any) {

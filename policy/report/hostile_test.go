@@ -53,6 +53,7 @@ func hostileReport() *Report {
 		t.conn("h"+string(rune('a'+i%26))+".quay.io", fails(policy.StageHandshake, policy.TLSIntercepted, policy.ByNetwork, policy.Certain, "issuer", h, "server", h), w)
 		t.conn("gcr.io", fails(policy.Stage(h), policy.Error(h), policy.By(h), policy.Confidence(h), "status", h), w)
 		t.query(h, unanswered(h), w).lost(1, h)
+		t.event(h, h, pull("quay.io/"+h, "https://gcr.io/"+h), 2).event(h, h, h, 1)
 	}
 	t.stop()
 	c := cat("hostile", "quay x quay.io,*.quay.io", "gcr x gcr.io,<region>.example.org need=no-tls-inspection")

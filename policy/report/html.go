@@ -215,6 +215,21 @@ func (s *sheet) Shown(hosts []Host) shown {
 	return shown{troubledFirst(hosts)[:s.most], len(hosts) - s.most}
 }
 
+// befell are events that have room, and how many more there are.
+type befell struct {
+	Events []Event
+	More   int
+}
+
+// Befell are the events beside e; nil where there are none.
+func (s *sheet) Befell(e endpointView) *befell {
+	if len(e.Events) == 0 {
+		return nil
+	}
+	shown, more := firstEvents(e.Events)
+	return &befell{shown, more}
+}
+
 // Hosts says whether the hosts of e tell more than its line does.
 func (s *sheet) Hosts(e endpointView) bool {
 	return len(e.Hosts) > 1 || len(e.Hosts) == 1 && e.Hosts[0].Host != e.Host

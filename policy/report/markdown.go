@@ -119,7 +119,14 @@ func (m *markdown) hosts(e endpointView) string {
 			out = append(out, fmt.Sprintf("and %d more", len(e.Hosts)-i))
 			break
 		}
-		out = append(out, cell(h.Host)+" "+text(tried(h.Attempts, h.OK)+around(", ", string(h.Error), "")))
+		out = append(out, cell(h.Host)+" "+text(tried(h.Attempts, h.OK)+around(", ", string(h.Error), "")+around(", from ", listing(h.Workloads, 3), "")))
+	}
+	shown, more := firstEvents(e.Events)
+	for _, v := range shown {
+		out = append(out, "event of "+text(v.Line()))
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf("and %d more events", more))
 	}
 	if remark := e.remark(); remark != "" {
 		out = append(out, text(remark))

@@ -60,10 +60,12 @@ const (
 	SNIFilter         Kind = "sni_filter"          // a pattern: one name gets no answer at an address that answers others
 	AddressRule       Kind = "address_rule"        // a pattern: no name gets an answer at one address, and others work
 	SharedAnswer      Kind = "shared_answer"       // a pattern: unrelated domains fail at one address: a sinkhole, perhaps
+
+	PodEvent Kind = "pod_event" // something befell a pod, and stands beside no endpoint that is blocked or partial
 )
 
 // Kinds are all kinds of findings, sorted.
-var Kinds = []Kind{AddressRule, Bypass, Flapping, Guarded, HardcodedAddress, IdleCut, LargeHelloDropped, NoProxy, SearchSuffixAnswered, SeveralRegions, SharedAnswer, SNIFilter, SNIMismatch, TLSIntercepted}
+var Kinds = []Kind{AddressRule, Bypass, Flapping, Guarded, HardcodedAddress, IdleCut, LargeHelloDropped, NoProxy, PodEvent, SearchSuffixAnswered, SeveralRegions, SharedAnswer, SNIFilter, SNIMismatch, TLSIntercepted}
 
 // Report is the judgement of a trial. Its JSON is section 5 of the contract;
 // fields marked json:"-" serve other renderings and ExitStatus. Its order is
@@ -148,8 +150,9 @@ type Endpoint struct {
 	Purpose     string          `json:"purpose"`
 	Source      string          `json:"source"`
 	Status      Status          `json:"status"`
-	Cause       *Cause          `json:"cause,omitempty"` // of blocked and partial
-	Hosts       []Host          `json:"hosts"`           // by name
+	Cause       *Cause          `json:"cause,omitempty"`  // of blocked and partial
+	Events      []Event         `json:"events,omitempty"` // that name it, where it is blocked or partial: the first first
+	Hosts       []Host          `json:"hosts"`            // by name
 
 	Required bool `json:"-"` // counts for verdict, summary and exit status
 	Optional bool `json:"-"`

@@ -24,8 +24,11 @@ func (p *page) trouble(title string, c color, meaning string, rows []*row) {
 		if r.Cause != nil {
 			p.cause(r.Cause)
 		}
+		p.events(r.Events)
 		if r.Status == Partial || len(r.Hosts) > 1 || len(r.Hosts) == 1 && r.Hosts[0].Host != r.Host {
 			p.hosts(r.Hosts)
+		} else if len(r.Hosts) == 1 && len(r.Hosts[0].Workloads) > 0 {
+			p.hang("    from", indent, escapedList(r.Hosts[0].Workloads, 3))
 		}
 		if r.Cause != nil {
 			p.hang("    ask", indent, r.Cause.Ask) // escaped when made

@@ -10,7 +10,8 @@ import (
 // explains it.
 type suspect struct {
 	client   netip.Addr // zero: unknown
-	workload string
+	workload string     // "": not known
+	owner    string     // of it
 	host     string
 	marks    []uint64 // of the name, and of the addresses of the answers
 	crowded  bool     // there were more addresses
@@ -39,8 +40,11 @@ type marked struct {
 func (l *lookout) suspect(k uint64, s sight, host string) *suspect {
 	sus := l.suspects[k]
 	if sus == nil && len(l.suspects) < maxSuspects {
-		sus = &suspect{client: machine(s.Client.Addr()), workload: keep(s.Workload), host: host}
+		sus = &suspect{client: machine(s.Client.Addr()), host: host}
 		l.suspects[k] = sus
+	}
+	if sus != nil && sus.workload == "" {
+		sus.workload, sus.owner = keep(s.Workload), keep(fact(s.Detail, "owner"))
 	}
 	return sus
 }

@@ -223,10 +223,16 @@ type failure struct {
 	upstream string
 }
 
+// aboutClient are the details that tell who it was, and not what happened.
+var aboutClient = []string{"owner", "service_account", "held_ms"}
+
 func newFailure(s sight) *failure {
 	f := &failure{moment: s.moment(), parent: s.parent, upstream: keep(s.Upstream), address: s.Address}
 	f.Verdict = keepVerdict(s.Verdict)
 	f.detail = keepDetail(s.Detail)
+	for _, about := range aboutClient {
+		delete(f.detail, about)
+	}
 	if f.Stage == "" && s.kind == policy.KindQuery {
 		f.Stage = policy.StageResolve
 	}

@@ -124,6 +124,17 @@ func (t *tape) mark(text string) *tape {
 	return t.add(&policy.Record{Kind: policy.KindMark, Text: text})
 }
 
+// event is what befell a pod.
+func (t *tape) event(workload, reason, text string, count int) *tape {
+	return t.add(&policy.Record{Kind: policy.KindEvent, Observation: &policy.Observation{Workload: workload}, Reason: reason, Text: text, Count: count})
+}
+
+// pull is what the kubelet and containerd 1.7 say of a pull that failed.
+func pull(image, url string) string {
+	return `Failed to pull image "` + image + `": failed to pull and unpack image "` + image + `": failed to copy: httpReadSeeker: failed open: failed to do request: Get "` +
+		url + `": dial tcp 203.0.113.20:443: i/o timeout`
+}
+
 func (t *tape) lost(n int, why string) *tape {
 	return t.add(&policy.Record{Kind: policy.KindLost, Count: n, Why: why})
 }
