@@ -21,9 +21,11 @@ var may = map[string][]string{
 	"policy/ledger":  {"policy"},
 	"policy/report":  {"policy"},
 	"policy/live":    {"policy", "policy/report"},
-	"proxy":          {"policy", "proxy/hello", "proxy/capture"},
-	"proxy/hello":    {},
-	"proxy/capture":  {"policy", "proxy/hello"},
+	// Design's row: who a client is, by Kubernetes; client-go lives in it alone.
+	"policy/workload": {"policy"},
+	"proxy":           {"policy", "proxy/hello", "proxy/capture"},
+	"proxy/hello":     {},
+	"proxy/capture":   {"policy", "proxy/hello"},
 	// A package of its own: the namespace of one command is a contract (a protocol
 	// between two processes of this program, rules, capabilities) that serve's
 	// listeners have no part in.
@@ -65,6 +67,10 @@ var only = map[string][]string{
 	"github.com/google/nftables":                     {"proxy/capture/isolate"},
 	"github.com/mdlayher/netlink":                    {"proxy/capture/isolate"},
 	"github.com/vishvananda/netlink":                 {"proxy/capture/isolate"},
+	"k8s.io/client-go":                               {"policy/workload"},
+	"k8s.io/api":                                     {"policy/workload"},
+	"k8s.io/apimachinery":                            {"policy/workload"},
+	"k8s.io/klog/v2":                                 {"policy/workload"},
 }
 
 // TestImports holds the table of design: the data flows one way.
