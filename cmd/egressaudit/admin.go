@@ -166,6 +166,7 @@ func (t *trial) metrics() []live.Metric {
 		{Name: "ledger_lag_seconds", Help: "Age of the oldest record that is not on the disk yet; 0 where all are.", Value: func() float64 { return t.ledger.Lag().Seconds() }},
 		{Name: "ledger_lost_total", Help: "Records that could not be written. Above 0 no report of this ledger is an all-clear, though /readyz stays green for the traffic.", Grows: true, Value: func() float64 { return float64(t.ledger.Lost()) }},
 	}
+	out = append(out, t.cluster.metrics()...)
 	if t.names.forwarder == nil {
 		return out
 	}

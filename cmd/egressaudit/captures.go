@@ -148,7 +148,7 @@ func (k *captures) serve(t *trial, keepClient bool) {
 		at := k.tproxy.Addr()
 		run(func() error { return t.proxy.ServeCaptured(k.tproxy, "tproxy", transparent(at)) })
 		canary, _ := policy.ParseName(t.session.Canary) // always a name
-		k.relay = capture.NewRelay(capture.Config{Judge: t.proxy.JudgeFlow, Sink: t.record, KeepClient: keepClient, Canary: canary, Limits: k.limits})
+		k.relay = capture.NewRelay(capture.Config{Judge: t.proxy.JudgeFlow, Sink: t.sink, KeepClient: keepClient, Canary: canary, Limits: k.limits})
 		run(func() error { return k.relay.Serve(k.flows) })
 	}
 	if begun == 0 {

@@ -23,6 +23,7 @@ type daemon struct {
 	names    nameFlags
 	captures captureFlags
 	admin    adminFlags
+	workload workloadFlags
 	required
 	path
 }
@@ -80,6 +81,7 @@ Exit status: 0 stopped as told, 2 trouble.`,
 	d.stop.register(c)
 	d.names.register(c)
 	d.captures.register(c)
+	d.workload.register(c)
 	d.admin.register(c)
 	d.required.register(c, "")
 	d.registerScope(c, "all")
@@ -96,6 +98,10 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	if err := d.stop.check(); err != nil {
 		return err
 	}
+	api, err := d.workload.connect()
+	if err != nil {
+		return err
+	}
 	log := zerolog.New(zerolog.ConsoleWriter{Out: env.stderr, NoColor: true}).With().Timestamp().Logger()
 	a, err := d.admin.open()
 	if err != nil {
@@ -104,7 +110,7 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	defer a.shut()
 	files := d.watched(c) // before they are read
 	t, err := begin(env, &d.required, &d.path, settings{
-		listen: d.proxy, names: d.names, captures: d.captures, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe,
+		listen: d.proxy, names: d.names, captures: d.captures, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe, api: api,
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/egressaudit/egressaudit/dnsaudit"
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/ledger"
+	"github.com/egressaudit/egressaudit/policy/workload"
 	"github.com/egressaudit/egressaudit/proxy"
 )
 
@@ -40,6 +41,7 @@ type trial struct {
 	drain    time.Duration
 	observe  func(*policy.Observation)
 	isolated *isolation
+	cluster  naming
 	canaries chan string // how each canary that was recorded had come: connect, redirect, tproxy, tproxy/udp, udp or tcp
 	ways     string      // what goes through the parent, for people; "" without one
 	ballast  []byte
@@ -55,6 +57,7 @@ type settings struct {
 	privateAllowed bool
 	noProxy        []string
 	observe        func(*policy.Observation) // sees each observation, too; may be nil
+	api            *workload.API             // by which clients are named; nil: they are not
 	log            zerolog.Logger
 }
 
@@ -92,6 +95,7 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 		t.shut()
 		return nil, err
 	}
+	t.follow(s.api, env.lookup(nodeVariable), s.log)
 	t.serve(config, s)
 	if err := t.names.loops(); err != nil {
 		t.discard()
@@ -122,7 +126,7 @@ func (t *trial) open(p *path, config *proxy.Config, s settings) (err error) {
 	if s.names.address == "" {
 		return s.names.idle()
 	}
-	return t.names.open(p, s.names, config, t.record)
+	return t.names.open(p, s.names, config, t.sink)
 }
 
 // shut closes the listeners that nobody serves yet.
@@ -164,7 +168,7 @@ func refs(catalogs []*policy.Catalog) []policy.CatalogRef {
 // serve starts the proxy and the name server.
 func (t *trial) serve(config proxy.Config, s settings) {
 	config.Index, config.Log, config.PrivateAllowed = t.index.Load(), s.log, s.privateAllowed
-	config.Sink = t.record
+	config.Sink = t.sink
 	t.proxy = proxy.New(config)
 	go func() {
 		defer close(t.served)
@@ -324,9 +328,10 @@ func claim(now time.Time) (string, error) {
 func (t *trial) end(drain context.Context, childStatus *int) error {
 	canary := t.sing()
 	names := t.stop(drain)
+	unnamed := t.cluster.end() // before the ledger is
 	stop := t.session
 	more, refused := t.isolated.end(t.ledger)
-	stop.BlindSpots = slices.Concat(stop.BlindSpots, more, t.captures.unseen())
+	stop.BlindSpots = slices.Concat(stop.BlindSpots, more, t.captures.unseen(), unnamed)
 	stop.ChildStatus = childStatus
 	return errors.Join(t.broken, names, canary, refused, t.ledger.Stop(&stop))
 }
@@ -347,6 +352,7 @@ func (t *trial) discard() {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	t.stop(now)
+	t.cluster.end()
 	t.ledger.Close()
 	if t.fresh {
 		os.Remove(t.path)
