@@ -2,15 +2,12 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,6 +25,8 @@ type captureFlags struct {
 	tproxy     string
 	keepClient bool
 	quic       string
+	nftables   bool
+	skip       []string
 }
 
 func (f *captureFlags) register(c *cobra.Command) {
@@ -36,6 +35,8 @@ func (f *captureFlags) register(c *cobra.Command) {
 		s.StringVar(&f.tproxy, "tproxy", "", "`ADDRESS:PORT` that TPROXY rules send TCP and UDP 443 to (default none)")
 		s.BoolVar(&f.keepClient, "keep-client-address", false, "destinations see the client's address of what came by TPROXY; the answers must come back through here")
 		s.StringVar(&f.quic, "quic", "", "UDP 443 on --tproxy: `WORD` is forward, or refuse so that clients turn to TCP (default forward, with --mode enforce refuse)")
+		s.BoolVar(&f.nftables, "nftables", false, "load the rules that send here what --clients send through this host, until the end (CAP_NET_ADMIN, Linux 5.12)")
+		s.StringArrayVar(&f.skip, "nftables-skip", nil, "`CIDR` that those rules leave alone, beside --clients: services, nodes; repeatable (default none)")
 	})
 	c.RegisterFlagCompletionFunc("quic", fixed("forward", "refuse"))
 }
@@ -52,6 +53,8 @@ type captures struct {
 	flows    *capture.PacketConn
 	relay    *capture.Relay
 	limits   capture.Limits
+	rules    *nftables.Params // to load; nil for none
+	loaded   *nftables.Loaded
 	before   map[string]int64 // the firewall's counters at the start
 	done     chan struct{}    // closed when one of them ended by itself
 	broken   error            // why; good after done
@@ -65,6 +68,10 @@ func (k *captures) open(f captureFlags, config *proxy.Config) (err error) {
 		return fmt.Errorf("--quic %q: write forward or refuse", f.quic)
 	}
 	switch {
+	case f.nftables && f.redirect == "" && f.tproxy == "":
+		return redirectDoor.missing("--nftables")
+	case !f.nftables && len(f.skip) > 0:
+		return errors.New("--nftables-skip: it does nothing without --nftables (add it, or leave this out)")
 	case f.tproxy != "":
 	case f.quic != "":
 		return tproxyDoor.missing("--quic")
@@ -259,44 +266,5 @@ func (t *trial) singFlow(d captureDoor) error {
 	return t.heard(d.kind + "/udp")
 }
 
-// counterTime is how long the firewall's counters are waited for.
-const counterTime = 5 * time.Second
-
-// unseenPackets are the packets that no rule of ours sent to us, by kind; nil where
-// the rules are not loaded here, or not ours to read.
-func unseenPackets() map[string]int64 {
-	ctx, cancel := context.WithTimeout(context.Background(), counterTime)
-	defer cancel()
-	text, err := exec.CommandContext(ctx, "nft", "-j", "list", "counters", "table", "inet", nftables.Table).Output()
-	if err != nil {
-		return nil
-	}
-	counters, err := nftables.Counters(bytes.NewReader(text))
-	if err != nil {
-		return nil
-	}
-	out := map[string]int64{}
-	for _, c := range counters {
-		if kind, ok := strings.CutPrefix(c.Name, "unseen_"); ok {
-			out[kind] = int64(c.Packets)
-		}
-	}
-	return out
-}
-
 // listens says whether anything is captured.
 func (k *captures) listens() bool { return k.redirect != nil || k.tproxy != nil }
-
-// unseen says what went by since the start that no rule sends to us.
-func (k *captures) unseen() (spots []string) {
-	if !k.listens() {
-		return nil
-	}
-	now := unseenPackets()
-	for _, c := range []struct{ kind, of string }{{"tcp", "TCP"}, {"udp", "UDP other than DNS and QUIC"}, {"other", "other protocols"}} {
-		if n := now[c.kind] - k.before[c.kind]; n > 0 {
-			spots = append(spots, fmt.Sprintf("packets of %s went by that no rule of the firewall sends to us: %d", c.of, n))
-		}
-	}
-	return spots
-}

@@ -46,12 +46,12 @@ func serveFlags() (*cobra.Command, *daemon) {
 		Use:   "serve [--config FILE] [flags]",
 		Short: "The daemon: proxy and name server that record until told to stop",
 		Long: `serve listens for CONNECT and absolute-form HTTP, answers DNS where --dns says
-so, takes what the firewall's rules send to --redirect and --tproxy (egressaudit
-env --format nftables prints them), and writes one ledger until SIGTERM or
-SIGINT: then /readyz is red, it goes on as before for --shutdown-delay, stops
-accepting, lets open tunnels finish for --drain, cuts what is left, and closes
-the ledger. A second signal cuts at once. Make the report with 'egressaudit
-report LEDGER'.
+so, takes what the firewall's rules send to --redirect and --tproxy (--nftables
+loads them, 'egressaudit env --format nftables' prints them), and writes one
+ledger until SIGTERM or SIGINT: then /readyz is red, it goes on as before for
+--shutdown-delay, stops accepting, lets open tunnels finish for --drain, cuts
+what is left, and closes the ledger. A second signal cuts at once. Make the
+report with 'egressaudit report LEDGER'.
 
 SIGHUP reads the catalogs (and --config) again, as --watch-files does when they
 change; where they are wrong, the last good ones stay in force. A phase is named

@@ -101,7 +101,11 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 		t.discard()
 		return nil, err
 	}
-	if err := t.sing(); err != nil {
+	err = t.sing()
+	if err == nil {
+		err = t.captures.lead() // now that all answers
+	}
+	if err != nil {
 		t.discard()
 		return nil, err
 	}
@@ -124,9 +128,14 @@ func (t *trial) open(p *path, config *proxy.Config, s settings) (err error) {
 		return err
 	}
 	if s.names.address == "" {
-		return s.names.idle()
+		err = s.names.idle()
+	} else {
+		err = t.names.open(p, s.names, config, t.sink)
 	}
-	return t.names.open(p, s.names, config, t.sink)
+	if err != nil {
+		return err
+	}
+	return t.plan(s.captures, config.Clients)
 }
 
 // shut closes the listeners that nobody serves yet.
@@ -326,6 +335,7 @@ func claim(now time.Time) (string, error) {
 // end stops the listeners and closes the ledger; childStatus is that of run's
 // command, nil for none. What could not be recorded is the error.
 func (t *trial) end(drain context.Context, childStatus *int) error {
+	passed := t.captures.pass()
 	canary := t.sing()
 	names := t.stop(drain)
 	unnamed := t.cluster.end() // before the ledger is
@@ -333,7 +343,7 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	more, refused := t.isolated.end(t.ledger)
 	stop.BlindSpots = slices.Concat(stop.BlindSpots, more, t.captures.unseen(), unnamed)
 	stop.ChildStatus = childStatus
-	return errors.Join(t.broken, names, canary, refused, t.ledger.Stop(&stop))
+	return errors.Join(t.broken, names, canary, refused, passed, t.captures.release(), t.ledger.Stop(&stop))
 }
 
 // stop stops the listeners; the error is why one of them had ended before.
@@ -353,6 +363,7 @@ func (t *trial) discard() {
 	cancel()
 	t.stop(now)
 	t.cluster.end()
+	t.captures.release() // with an error to tell already
 	t.ledger.Close()
 	if t.fresh {
 		os.Remove(t.path)

@@ -3,13 +3,15 @@
 // a single host, what the host itself sends. IPv4 and IPv6 are one rule set. What no
 // rule sends to us is counted, by named counters.
 //
-// It loads nothing and runs no program: the rules are text for nft(8), the routes
-// commands for sh(1).
+// The one source is text for nft(8), and for routes commands of sh(1): Render and
+// Routes. Load gives the kernel what that text says by netlink, without a program,
+// and for as long as this process lives: the table has the flag "owner", so the
+// kernel takes it away with the socket that made it, also when the process is
+// killed. It reads no text but its own.
 package nftables
 
 import (
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -139,28 +141,9 @@ func (p Params) Sets() []Set {
 	return sets
 }
 
-// Counter is a named counter of the table.
+// Counter is a named counter of the table. The names that begin with taken_ count
+// what comes to us, those with unseen_ what no rule sends to us.
 type Counter struct {
-	Name    string `json:"name"`
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
-}
-
-// Counters reads what `nft -j list counters table inet egressaudit` prints. The
-// names that begin with taken_ count what comes to us, those with unseen_ what no
-// rule sends to us.
-func Counters(r io.Reader) ([]Counter, error) {
-	var out struct {
-		Nftables []struct{ Counter *Counter }
-	}
-	if err := json.NewDecoder(r).Decode(&out); err != nil {
-		return nil, fmt.Errorf("read the counters that nft printed: %w", err)
-	}
-	var list []Counter
-	for _, o := range out.Nftables {
-		if o.Counter != nil {
-			list = append(list, *o.Counter)
-		}
-	}
-	return list, nil
+	Name           string
+	Packets, Bytes uint64
 }

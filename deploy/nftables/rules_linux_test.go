@@ -1,7 +1,6 @@
 package nftables
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -120,6 +119,16 @@ func tellDestination(c *net.UDPConn) error {
 	return errors.Join(err, inner)
 }
 
+// lead loads the rules as serve --nftables does.
+func (p *place) lead(params Params) *Loaded {
+	p.Helper()
+	p.params = params
+	var l *Loaded
+	require.NoError(p, p.us.Do(func() (err error) { l, err = Load(params); return err }))
+	p.Cleanup(func() { require.NoError(p, p.us.Do(l.Close)) })
+	return l
+}
+
 // load checks the rules with nft -c, loads them twice, and makes the routes.
 func (p *place) load(params Params) {
 	p.Helper()
@@ -160,13 +169,8 @@ func accept(t testing.TB, l net.Listener) *net.TCPConn {
 // counters reads the table's.
 func (p *place) counters() map[string]uint64 {
 	p.Helper()
-	var out bytes.Buffer
-	c := exec.Command("nft", "-j", "list", "counters", "table", "inet", Table)
-	c.Stdout = &out
-	require.NoError(p, p.us.Start(c))
-	require.NoError(p, c.Wait())
-	list, err := Counters(&out)
-	require.NoError(p, err)
+	var list []Counter
+	require.NoError(p, p.us.Do(func() (err error) { list, err = Counters(); return err }))
 	by := map[string]uint64{}
 	for _, c := range list {
 		by[c.Name] = c.Packets
@@ -243,18 +247,27 @@ func (p *place) passes(to string) {
 // what is to be left alone is; and what no rule takes is counted.
 func TestRules(t *testing.T) {
 	clients := prefixes("10.1.0.0/24", "fd01::/64", "10.1.0.0/25") // nodes and pods may overlap
+	redirected := Params{Clients: clients, Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353}
+	transparent := Params{Clients: clients, Skip: skipped, TProxy: 3130, DNS: 5353}
 	for _, c := range []struct {
 		name    string
 		gateway bool
+		netlink bool
 		params  Params
 	}{
-		{"gateway-redirect", true, Params{Clients: clients, Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353}},
-		{"gateway-tproxy", true, Params{Clients: clients, Skip: skipped, TProxy: 3130, DNS: 5353}},
-		{"host", false, Params{Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353, UID: user}},
+		{"gateway-redirect", true, false, redirected},
+		{"gateway-redirect-netlink", true, true, redirected},
+		{"gateway-tproxy", true, false, transparent},
+		{"gateway-tproxy-netlink", true, true, transparent},
+		{"host", false, false, Params{Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353, UID: user}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlace(t, c.name, c.gateway)
-			p.load(c.params)
+			if c.netlink {
+				p.lead(c.params)
+			} else {
+				p.load(c.params)
+			}
 			for _, host := range []string{"198.18.7.7", "2001:db8::7"} {
 				at := func(port string) string { return net.JoinHostPort(host, port) }
 				before := p.counters()

@@ -227,10 +227,15 @@ func (g *gateway) web(t *testing.T, l net.Listener, pages http.Handler) {
 // start starts egressaudit in the gateway, with everything it listens on.
 func (g *gateway) start(t *testing.T, flags ...string) {
 	t.Helper()
+	g.begin(t, append([]string{"--redirect", "[::]:3129", "--tproxy", "[::]:3130", "--dns", gateAddr + ":53"}, flags...)...)
+}
+
+// begin starts egressaudit in the gateway, with its proxy and what flags say.
+func (g *gateway) begin(t *testing.T, flags ...string) {
+	t.Helper()
 	g.ledger = filepath.Join(g.dir, "gateway.jsonl")
 	args := []string{
-		suite.Program(t), "serve", "--proxy", gateAddr + ":3128", "--redirect", "[::]:3129", "--tproxy", "[::]:3130", "--dns", gateAddr + ":53",
-		"--clients", "10.8.0.0/16", "--clients", "fd08::/16", "--resolver", rootAddr, "--trust", g.ca, "--ledger", g.ledger, "--drain", "2s",
+		suite.Program(t), "serve", "--proxy", gateAddr + ":3128", "--clients", "10.8.0.0/16", "--clients", "fd08::/16", "--resolver", rootAddr, "--trust", g.ca, "--ledger", g.ledger, "--drain", "2s",
 	}
 	g.serve = g.command(t, nil, append(inside(g.gate, args), flags...)...).start()
 	g.serve.says(&g.serve.stderr, "listening")
