@@ -32,6 +32,7 @@ var may = map[string][]string{
 	"proxy/capture/isolate": {"policy", "proxy/hello", "proxy/capture"},
 	"dnsaudit":              {"policy"},
 	"cmd/egressaudit":       {"*"},
+	"deploy":                {},
 	"deploy/nftables":       {},
 	// Reading which addresses lie inside a cluster is neither attribution (who it
 	// was, and when) nor wiring: a few lists, once, for the settings to paste.
