@@ -6,7 +6,7 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix image bench bench-report bench-capture
+.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix image manifests bench bench-report bench-capture
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -58,6 +58,9 @@ matrix:           ## every cause by real devices in network namespaces: root, De
 
 image:            ## the image, into ./egressaudit-image.tar, without a Docker daemon: needs buildah
 	@sh deploy/image.sh egressaudit-image.tar
+
+manifests:        ## deploy/kubernetes, anew from the chart: needs helm, in $HELM or the path
+	@sh deploy/kubernetes/generate.sh
 
 bench:            ## beside tinyproxy, squid and a bare goproxy; unbound, dnsmasq and CoreDNS: root, Debian 12
 	@sh test/bench/run.sh
