@@ -1,12 +1,12 @@
 # egressaudit. `make demo` and `make test` need Go (and curl for the demo) and
-# nothing else; `make e2e`, `make dns` and `make matrix` are for root on Debian
-# 12 and install what they need.
+# nothing else; `make e2e`, `make dns`, `make matrix` and `make deploy` are for
+# root on Debian 12 and install what they need.
 
 GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix image manifests bench bench-report bench-capture
+.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix deploy image manifests bench bench-report bench-capture
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -19,7 +19,7 @@ test:             ## everything that needs neither root nor Debian packages
 
 check: lint cross ## everything: what CI runs
 	env -u EGRESSAUDIT_E2E $(GO) test -race -p 1 ./...
-	$(MAKE) fuzz quic demo e2e alerts systemd dns matrix
+	$(MAKE) fuzz quic demo e2e alerts systemd dns matrix deploy
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
@@ -55,6 +55,9 @@ matrix:           ## every cause by real devices in network namespaces: root, De
 	@if [ "$$(id -u)" != 0 ] && [ "$$EGRESSAUDIT_E2E" != must ]; then \
 		echo "matrix: skipped: network namespaces need root"; \
 	else sh test/matrix/run.sh; fi
+
+deploy:           ## the image twice, and the chart before a Kubernetes API server: root, Debian 12
+	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh deploy/run.sh
 
 image:            ## the image, into ./egressaudit-image.tar, without a Docker daemon: needs buildah
 	@sh deploy/image.sh egressaudit-image.tar
