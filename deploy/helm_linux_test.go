@@ -136,7 +136,7 @@ func combinations() (out [][]string) {
 		if extras {
 			set = append(set, "ledger.persistence.accessModes={ReadWriteMany}", "trust.configMap=roots", "parentSecret.name=corp",
 				"regions={eastus}", "set.name=value", "scopes={agent}", "imagePullSecrets[0].name=pull", "podLabels.a=b", "podAnnotations.c=d",
-				"priorityClassName=high", "nodeSelector.e=f", "tolerations[0].operator=Exists", "gateway.dns=true", "gateway.transport=tproxy")
+				"priorityClassName=high", "nodeSelector.e=f", "tolerations[0].operator=Exists", "gateway.dns=true")
 		} else {
 			set = append(set, "proxy.replicas=1", "topologySpreadConstraints=null", "admin.existingSecret=token")
 		}
@@ -240,7 +240,7 @@ func TestWrongValues(t *testing.T) {
 		{"proxy.port=53", "/proxy/port"},
 		{"proxy.replicas=two", "/proxy/replicas"},
 		{"proxy.service.type=Loadbalancer", "/proxy/service/type"},
-		{"gateway.transport=tprox", "/gateway/transport"},
+		{"gateway.transport=tproxy", "transport"},
 		{"gateway.skip=null,gateway.enabled=true", "gateway.skip: say what the gateway leaves alone"},
 		{"gateway.ledgerPath=relative", "/gateway/ledgerPath"},
 		{"ledger.persistence.enabled=true", "ledger.persistence: 2 replicas"},

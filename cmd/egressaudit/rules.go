@@ -24,7 +24,7 @@ func (t *trial) plan(f captureFlags, clients []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	p := &nftables.Params{Clients: clients, Skip: slices.Concat(clients, skip)}
+	p := &nftables.Params{Clients: clients, Skip: slices.Concat(clients, skip), Local: waysOut()}
 	for _, d := range []struct {
 		port *uint16
 		at   net.Addr
@@ -42,6 +42,23 @@ func (t *trial) plan(f captureFlags, clients []netip.Prefix) error {
 	return nil
 }
 
+// waysOut are the addresses by which this host goes out, one of a family at most: what
+// is redirected is sent to these, for interfaces of pods may have none. Nothing is
+// sent to learn them.
+func waysOut() (out []netip.Addr) {
+	for _, far := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
+		c, err := net.Dial("udp", far)
+		if err != nil {
+			continue // no way out by this family
+		}
+		if a := bound(c.LocalAddr()).Addr(); a.IsGlobalUnicast() {
+			out = append(out, a)
+		}
+		c.Close()
+	}
+	return out
+}
+
 // addr is where l listens, nil for none.
 func addr(l net.Listener) net.Addr {
 	if l == nil {
@@ -50,8 +67,7 @@ func addr(l net.Listener) net.Addr {
 	return l.Addr()
 }
 
-// everywhere refuses an address at which packets would not find us: the rules leave
-// them the one that they come in by.
+// everywhere refuses an address at which not all packets would find us.
 func everywhere(at netip.AddrPort) error {
 	if at.Addr().IsUnspecified() {
 		return nil

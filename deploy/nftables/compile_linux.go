@@ -3,6 +3,7 @@ package nftables
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -140,6 +141,8 @@ var phrases = []phrase{
 	{"ip daddr ", in(unix.NFPROTO_IPV4, 16, 4)},
 	{"ip6 saddr ", in(unix.NFPROTO_IPV6, 8, 16)},
 	{"ip6 daddr ", in(unix.NFPROTO_IPV6, 24, 16)},
+	{"meta nfproto ipv4", is(family(unix.NFPROTO_IPV4)...)},
+	{"meta nfproto ipv6", is(family(unix.NFPROTO_IPV6)...)},
 	{"meta l4proto tcp", is(protocol(unix.IPPROTO_TCP)...)},
 	{"meta l4proto udp", is(protocol(unix.IPPROTO_UDP)...)},
 	{"tcp dport ", port(unix.IPPROTO_TCP, 2)},
@@ -156,6 +159,8 @@ var phrases = []phrase{
 	{"meta mark set ", mark},
 	{"tproxy to ", to(&expr.TProxy{TableFamily: unix.NFPROTO_INET, RegPort: 1})},
 	{"redirect to ", to(&expr.Redir{RegisterProtoMin: 1, Flags: unix.NF_NAT_RANGE_PROTO_SPECIFIED})},
+	{"dnat ip to ", toLocal(unix.NFPROTO_IPV4)},
+	{"dnat ip6 to ", toLocal(unix.NFPROTO_IPV6)},
 	{"counter name ", count},
 	{"goto ", verdict(expr.VerdictGoto)},
 	{"jump ", verdict(expr.VerdictJump)},
@@ -175,14 +180,16 @@ func protocol(number byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal(number)}
 }
 
+func family(number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal(number)}
+}
+
 // in matches an address in a header of its family against a set, "@NAME".
-func in(family byte, offset, size uint32) func(string) ([]expr.Any, error) {
+func in(number byte, offset, size uint32) func(string) ([]expr.Any, error) {
 	return func(set string) ([]expr.Any, error) {
-		return []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal(family),
+		return append(family(number),
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
-			&expr.Lookup{SourceRegister: 1, SetName: strings.TrimPrefix(set, "@")},
-		}, nil
+			&expr.Lookup{SourceRegister: 1, SetName: strings.TrimPrefix(set, "@")}), nil
 	}
 }
 
@@ -217,6 +224,18 @@ func to(way expr.Any) func(string) ([]expr.Any, error) {
 	return func(text string) ([]expr.Any, error) {
 		port, err := bigEndian(text)
 		return []expr.Any{&expr.Immediate{Register: 1, Data: port}, way}, err
+	}
+}
+
+// toLocal sends a packet to an address and port of ours.
+func toLocal(number byte) func(string) ([]expr.Any, error) {
+	return func(text string) ([]expr.Any, error) {
+		at, err := netip.ParseAddrPort(text)
+		return []expr.Any{
+			&expr.Immediate{Register: 1, Data: at.Addr().AsSlice()},
+			&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, at.Port())},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(number), RegAddrMin: 1, RegProtoMin: 2, Specified: true},
+		}, err
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
@@ -66,6 +67,9 @@ func TestSameRules(t *testing.T) {
 		"dns":        {Clients: clients, Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353},
 		"tproxy":     {Clients: clients, TProxy: 3130},
 		"tproxydns":  {Clients: clients, Skip: clients, TProxy: 3130, DNS: 53},
+		"local":      {Clients: clients, Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353, Local: addresses("10.1.0.1", "fd01::1")},
+		"local4":     {Clients: clients, Redirect: 3129, DNS: 5353, Local: addresses("10.1.0.1")},
+		"local6":     {Clients: clients, Redirect: 3129, Local: addresses("fd01::1")},
 		"everything": {Clients: prefixes("0.0.0.0/0", "::/0", "10.0.0.0/8"), Redirect: 65535},
 		"one":        {Clients: prefixes("255.255.255.255/32", "::1/128"), Redirect: 1},
 	} {
@@ -89,6 +93,13 @@ func TestSameRules(t *testing.T) {
 			require.NotContains(t, left, "60161")
 		})
 	}
+}
+
+func addresses(list ...string) (out []netip.Addr) {
+	for _, s := range list {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
 }
 
 // ways is what ip tells, of both families.

@@ -39,6 +39,10 @@ type Params struct {
 	// --dns. All listen on every address. TCP goes to Redirect where it is set, else
 	// to TProxy; QUIC needs TProxy. What has no port is not captured, but counted.
 	Redirect, TProxy, DNS uint16
+	// Local are addresses of this gateway, one of a family at most, to which what is
+	// redirected is sent. Without one of its family a packet goes to the address of
+	// the interface that it came in by, and is dropped where that has none.
+	Local []netip.Addr
 	// UID and Cgroup say whose traffic is our own, on a host: a user ID, or a path
 	// below the mount of cgroup v2 ("system.slice/egressaudit.service"), which must
 	// exist when the rules are loaded. One of them is needed there.
@@ -103,6 +107,29 @@ func (p Params) Host() bool { return len(p.Clients) == 0 }
 
 // TransparentTCP says that TCP goes to TProxy.
 func (p Params) TransparentTCP() bool { return p.Redirect == 0 }
+
+// Way sends packets to a port of ours: those that match, "" for all, to there.
+type Way struct{ Match, To string }
+
+// Ways are how a gateway sends packets to a port, by family where they differ.
+func (p Params) Ways(port uint16) []Way {
+	if len(p.Local) == 0 {
+		return []Way{{"", fmt.Sprintf("redirect to :%d", port)}}
+	}
+	ways := []Way{{"meta nfproto ipv4 ", ""}, {"meta nfproto ipv6 ", ""}}
+	for i := range ways {
+		ways[i].To = fmt.Sprintf("redirect to :%d", port)
+	}
+	for _, a := range p.Local {
+		to := netip.AddrPortFrom(a, port)
+		if a.Is4() {
+			ways[0].To = "dnat ip to " + to.String()
+		} else {
+			ways[1].To = "dnat ip6 to " + to.String()
+		}
+	}
+	return ways
+}
 
 // CgroupLevel is the depth of Cgroup, and CgroupPath its form in rules.
 func (p Params) CgroupLevel() int { return strings.Count(p.CgroupPath(), "/") + 1 }

@@ -257,6 +257,7 @@ func TestRules(t *testing.T) {
 	}{
 		{"gateway-redirect", true, false, redirected},
 		{"gateway-redirect-netlink", true, true, redirected},
+		{"gateway-local", true, true, Params{Clients: clients, Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353, Local: addresses("10.2.0.1", "fd02::1")}},
 		{"gateway-tproxy", true, false, transparent},
 		{"gateway-tproxy-netlink", true, true, transparent},
 		{"host", false, false, Params{Skip: skipped, Redirect: 3129, TProxy: 3130, DNS: 5353, UID: user}},
@@ -290,6 +291,20 @@ func TestRules(t *testing.T) {
 			p.our()
 		})
 	}
+}
+
+// TestRouted: where the interface that clients come in by has no address, as those
+// of routed pods, what has an address of the gateway is taken all the same.
+func TestRouted(t *testing.T) {
+	p := newPlace(t, "routed", true)
+	name := strings.Fields(output(t, p.us, "ip", "-o", "-4", "addr", "show", "to", "10.1.0.1"))[1]
+	require.NoError(t, errors.Join(
+		p.us.Run("sysctl", "-qw", "net.ipv4.conf."+name+".proxy_arp=1"),
+		p.us.Run("ip", "addr", "del", "10.1.0.1/24", "dev", name), p.us.Run("ip", "route", "add", "10.1.0.2", "dev", name),
+	))
+	p.lead(Params{Clients: prefixes("10.1.0.0/24"), Redirect: 3129, DNS: 5353, Local: addresses("10.2.0.1")})
+	p.takesTCP("198.18.7.7:443")
+	p.takesDNS("198.18.7.7:53")
 }
 
 // our demands that what we dial is not sent back to us.
