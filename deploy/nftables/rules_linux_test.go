@@ -293,20 +293,6 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestRouted: where the interface that clients come in by has no address, as those
-// of routed pods, what has an address of the gateway is taken all the same.
-func TestRouted(t *testing.T) {
-	p := newPlace(t, "routed", true)
-	name := strings.Fields(output(t, p.us, "ip", "-o", "-4", "addr", "show", "to", "10.1.0.1"))[1]
-	require.NoError(t, errors.Join(
-		p.us.Run("sysctl", "-qw", "net.ipv4.conf."+name+".proxy_arp=1"),
-		p.us.Run("ip", "addr", "del", "10.1.0.1/24", "dev", name), p.us.Run("ip", "route", "add", "10.1.0.2", "dev", name),
-	))
-	p.lead(Params{Clients: prefixes("10.1.0.0/24"), Redirect: 3129, DNS: 5353, Local: addresses("10.2.0.1")})
-	p.takesTCP("198.18.7.7:443")
-	p.takesDNS("198.18.7.7:53")
-}
-
 // our demands that what we dial is not sent back to us.
 func (p *place) our() {
 	p.Helper()
