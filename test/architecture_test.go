@@ -53,7 +53,7 @@ var may = map[string][]string{
 	"test/bench/relay":   {"proxy/capture"},
 	"test/bench/capture": {"test/lab/netns"}, // a gateway is a namespace
 	"test/alerts":        {"test/suite"},
-	"test/rolling":       {},
+	"test/rolling":       {"policy", "policy/ledger"},
 }
 
 // only says in which packages a library may be used.

@@ -118,7 +118,7 @@ func (a *admin) serve(t *trial) {
 		return
 	}
 	s := live.New(live.Config{
-		Token: a.token, Mark: t.ledger.Mark, Lost: t.ledger.Lost, Metrics: t.metrics(), Against: t.against(),
+		Token: a.token, Mark: t.ledger.Mark, Written: t.ledger.Sync, Lost: t.ledger.Lost, Metrics: t.metrics(), Against: t.against(),
 		Records: func(ctx context.Context, idle func()) iter.Seq2[*policy.Record, error] {
 			return ledger.Watch(ctx, t.path, idle)
 		},

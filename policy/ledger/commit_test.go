@@ -19,12 +19,12 @@ func TestGroupCommit(t *testing.T) {
 		w := d.writer(t, Options{Sync: 10 * gather})
 		for range 5 {
 			requireAppend(t, w, 5)
-			time.Sleep(gather)
+			time.Sleep(gather + time.Millisecond) // not the very moment of the write
 		}
 		synctest.Wait()
 		require.Len(t, d.records(t), 25, "written soon")
 		require.LessOrEqual(t, d.look().writes, 5, "one write for all that gathered")
-		time.Sleep(5 * gather)
+		time.Sleep(5*gather - 5*time.Millisecond)
 		synctest.Wait()
 		require.Equal(t, 1, d.look().syncs, "one fsync for all of an interval")
 		require.Equal(t, len(d.look().data), d.look().synced)

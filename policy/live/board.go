@@ -160,6 +160,17 @@ func (b *board) await(ctx context.Context, most time.Duration) bool {
 	}
 }
 
+// level waits until all that is written by now was read, or ctx is done.
+func (b *board) level(ctx context.Context) {
+	for range 2 { // one may have looked before the last record was written
+		select {
+		case <-b.idled:
+		case <-b.ended:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // report is the judgement as of a second ago at most, and the sections of the page
 // that show it.
 func (b *board) report() (*report.Report, map[string]template.HTML, error) {

@@ -26,6 +26,9 @@ type Config struct {
 	Ready func() error
 	// Lost is how many records the ledger did not take so far; nil: none ever.
 	Lost func() uint64
+	// Written waits until all that is recorded by now is where Records find it, or
+	// the context ends; nil: it always is.
+	Written func(context.Context) error
 	// Mark names a phase from now on.
 	Mark func(text string) error
 	// Token is whom the page and the API believe; "": everybody on this host.

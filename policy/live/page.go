@@ -2,6 +2,7 @@ package live
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -19,6 +20,7 @@ const (
 	maxReports = 4                      // delivered at once
 	pageWait   = 700 * time.Millisecond // for what is recorded already, before a page is shown without
 	reportWait = 20 * time.Second       // the same, for a report
+	levelWait  = 2 * time.Second        // for what is recorded while it is asked for
 )
 
 //go:embed page
@@ -180,7 +182,7 @@ func (s *Server) hello(b *board) any {
 	}{edition, s.pageToken, b.ledger}
 }
 
-// report is the report as of a second ago at most, to keep.
+// report is the report of all that is recorded by now, to keep.
 func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Query().Get("format")
 	if name == "" {
@@ -202,6 +204,17 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 	s.deliver(w, r, formats[i])
 }
 
+// now is the report of all that is recorded by now, but for what a disk refuses.
+func (s *Server) now(ctx context.Context, b *board) (*report.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, levelWait)
+	defer cancel()
+	if s.config.Written != nil && s.config.Written(ctx) == nil {
+		b.level(ctx)
+	}
+	rep, _, err := b.judge(0)
+	return rep, err
+}
+
 func (s *Server) deliver(w http.ResponseWriter, r *http.Request, f format) {
 	b := s.board()
 	if !b.await(r.Context(), reportWait) {
@@ -209,7 +222,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, f format) {
 		say(w, http.StatusServiceUnavailable, "the recording is still being read: ask again")
 		return
 	}
-	rep, _, err := b.report()
+	rep, err := s.now(r.Context(), b)
 	var text bytes.Buffer
 	if err == nil {
 		err = rep.Write(&text, f.Name, report.TextOptions{})

@@ -195,18 +195,11 @@ func (b *board) tellReport(parts map[string]template.HTML) {
 
 // finish tells the last state, once all that was recorded is read, and ends.
 func (b *board) finish(ctx context.Context) {
-	for range 2 { // one may have looked before the last record was written
-		b.mu.Lock()
-		watched := len(b.watchers) > 0
-		b.mu.Unlock()
-		if !watched {
-			break
-		}
-		select {
-		case <-b.idled:
-		case <-b.ended:
-		case <-ctx.Done():
-		}
+	b.mu.Lock()
+	watched := len(b.watchers) > 0
+	b.mu.Unlock()
+	if watched {
+		b.level(ctx)
 	}
 	b.beat(0)
 	b.mu.Lock()
