@@ -7,6 +7,7 @@
 set -eu
 cd "$(dirname "$0")"
 suite=deploy
-packages="buildah git openssl etcd-server kubernetes-client iproute2"
+packages="buildah git openssl etcd-server iproute2"
+command -v kubectl >/dev/null || packages="$packages kubernetes-client"
 root="the tests build images, make network namespaces"
 . ../test/suite/suite.sh
