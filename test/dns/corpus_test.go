@@ -67,9 +67,12 @@ func TestForeignPackets(t *testing.T) {
 			for _, answer := range heard {
 				require.True(t, holdsPacket(told, answer), "an answer that the client did not get as it was: %x", answer)
 			}
-			valid := 0
+			valid, asked := 0, len(all) // the ordinary ones
 			for _, c := range all {
 				reached := holdsPacket(passed, c.pkt[2:])
+				if reached {
+					asked++
+				}
 				if c.Qr == 1 || c.Opcode != 0 {
 					require.False(t, reached, "%s is no question, and was passed on", c.File)
 				} else if c.Cls == "valid" {
@@ -78,7 +81,7 @@ func TestForeignPackets(t *testing.T) {
 				}
 			}
 			require.Greater(t, valid, 20)
-			require.Len(t, records, len(passed))
+			require.Len(t, records, asked, "one a question, also where that was asked again, since knot had closed the connection")
 		})
 	}
 }
