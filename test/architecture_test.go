@@ -36,30 +36,32 @@ var may = map[string][]string{
 	"deploy/nftables":       {},
 	// Reading which addresses lie inside a cluster is neither attribution (who it
 	// was, and when) nor wiring: a few lists, once, for the settings to paste.
-	"deploy/systemd":     {}, // its tests alone
-	"deploy/cluster":     {},
-	"test":               {"*"},
-	"test/lab":           {"policy"},
-	"test/lab/cmd/lab":   {"test/lab"},
-	"test/lab/netns":     {},
-	"test/demo":          {"*"},
-	"test/e2e":           {"*"},
-	"test/suite":         {},
-	"test/dns":           {"policy", "policy/ledger"},
-	"test/matrix":        {"*"},
-	"test/bench":         {},
-	"test/bench/goproxy": {},
-	"test/bench/report":  {"policy", "policy/ledger"},
-	"test/bench/relay":   {"proxy/capture"},
-	"test/bench/capture": {"test/lab/netns"}, // a gateway is a namespace
-	"test/alerts":        {"test/suite"},
-	"test/rolling":       {"policy", "policy/ledger"},
+	"deploy/systemd":      {}, // its tests alone
+	"deploy/cluster":      {},
+	"test":                {"*"},
+	"test/lab":            {"policy"},
+	"test/lab/cmd/lab":    {"test/lab"},
+	"test/lab/netns":      {},
+	"test/demo":           {"*"},
+	"test/e2e":            {"*"},
+	"test/suite":          {},
+	"test/dns":            {"policy", "policy/ledger"},
+	"test/matrix":         {"*"},
+	"test/bench":          {},
+	"test/bench/goproxy":  {},
+	"test/bench/report":   {"policy", "policy/ledger"},
+	"test/bench/relay":    {"proxy/capture"},
+	"test/bench/capture":  {"test/lab/netns"}, // a gateway is a namespace
+	"test/alerts":         {"test/suite"},
+	"test/rolling":        {"policy", "policy/ledger"},
+	"test/cluster":        {"test/lab/netns"}, // it holds the program against what it did, and uses nothing of it
+	"test/cluster/client": {},
 }
 
 // only says in which packages a library may be used.
 var only = map[string][]string{
 	"github.com/elazarl/goproxy":                     {"proxy", "test/bench/goproxy"},
-	"github.com/miekg/dns":                           {"dnsaudit", "test/lab", "test/e2e", "test/dns", "test/matrix"},
+	"github.com/miekg/dns":                           {"dnsaudit", "test/lab", "test/e2e", "test/dns", "test/matrix", "test/cluster"},
 	"github.com/spf13/cobra":                         {"cmd/egressaudit"},
 	"github.com/prometheus/client_golang/prometheus": {"policy/live"},
 	"github.com/goccy/go-yaml":                       {"policy/catalog", "cmd/egressaudit"},

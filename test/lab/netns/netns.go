@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -53,7 +54,7 @@ func (n *Net) Add(name string) (*Space, error) {
 		return nil, err
 	}
 	n.spaces = append(n.spaces, s)
-	if err := s.enter(); err != nil {
+	if err := s.enter(func() error { return setns(filepath.Join(dir, s.Name)) }); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(

@@ -22,21 +22,52 @@ const dir = "/run/netns"
 type Space struct {
 	Name string // as ip netns knows it
 
-	work chan func() // done by the thread that lives in the namespace
+	work  chan func() // done by the thread that lives in the namespace
+	guest bool        // its programs end with a process of its own, not with this one
+}
+
+// Inside is where a process lives: in its network, its mounts, its cgroups and
+// among its processes, which is that process and its children. The name is for
+// errors. Programs started there end with that process, too.
+func Inside(name string, pid int) (*Space, error) {
+	s := &Space{Name: name, work: make(chan func()), guest: true}
+	return s, s.enter(func() error { return join(pid) })
+}
+
+// join takes the calling thread to where a process lives; mounts last, for they
+// take the way to the others away.
+func join(pid int) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // threads share it, and mounts are not for the others
+		return fmt.Errorf("unshare the root folder: %w", err)
+	}
+	for _, kind := range []string{"net", "cgroup", "pid", "mnt"} {
+		if err := setns(fmt.Sprintf("/proc/%d/ns/%s", pid, kind)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setns takes the calling thread into the namespace that a file stands for.
+func setns(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Setns(int(f.Fd()), 0); err != nil {
+		return fmt.Errorf("setns %q: %w", path, err)
+	}
+	return nil
 }
 
 // enter starts the thread that lives in the namespace. It stays for as long as
 // the namespace does, since programs are killed when their parent's thread ends.
-func (s *Space) enter() error {
+func (s *Space) enter(in func() error) error {
 	entered := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		fd, err := os.Open(filepath.Join(dir, s.Name))
-		if err == nil {
-			err = unix.Setns(int(fd.Fd()), unix.CLONE_NEWNET)
-			fd.Close()
-		}
-		entered <- err
+		entered <- in()
 		for f := range s.work {
 			f()
 		}
@@ -56,9 +87,11 @@ func (s *Space) Do(f func() error) error {
 }
 
 // Start starts a program in the namespace; the caller waits for it. It is killed
-// when this process ends.
+// when this process ends, or the one that it is Inside.
 func (s *Space) Start(c *exec.Cmd) error {
-	leashed(c)
+	if !s.guest { // who sees no parent's number takes it for dead, at once
+		leashed(c)
+	}
 	if err := s.Do(c.Start); err != nil {
 		return fmt.Errorf("in namespace %q, start %q: %w", s.Name, c.Path, err)
 	}

@@ -1,0 +1,101 @@
+// Command cluster is the proof on a real Kubernetes: it makes a node, a corporate
+// firewall with a parent proxy and an internet out of namespaces of this host,
+// installs egressaudit with helm and then an extension that imitates Azure Machine
+// Learning's, while the firewall blocks some endpoints in ten ways; it writes down
+// what it does, and holds egressaudit's report against that. It needs root; run.sh
+// installs what it needs. Nothing of it is left when it ends, however it ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/egressaudit/egressaudit/test/lab/netns"
+)
+
+func main() {
+	switch filepath.Base(os.Args[0]) + " " + os.Args[min(1, len(os.Args)-1)] {
+	case "exe init":
+		fmt.Fprintln(os.Stderr, "cluster: init:", initNode(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	case "cluster reap":
+		reap(os.Stdout)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// options are the flags.
+type options struct {
+	kube, helm, program, client, image string // files
+	chart                              string
+	hold, sweep                        bool
+	keep                               string
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o options
+	f := flag.NewFlagSet("cluster", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.kube, "kube", "", "Kubernetes: the `FILE` that kube/build.sh kube prints")
+	f.StringVar(&o.helm, "helm", "", "helm: a `FILE`")
+	f.StringVar(&o.program, "program", "", "egressaudit, of this host: a `FILE`")
+	f.StringVar(&o.image, "image", "", "egressaudit's image, as a docker-archive: a `FILE`")
+	f.StringVar(&o.chart, "chart", "../../deploy/helm/egressaudit", "egressaudit's chart: a `FOLDER`")
+	f.StringVar(&o.client, "client", "", "the program of test/cluster/client: a `FILE`")
+	f.BoolVar(&o.hold, "hold", false, "let the cluster stand after egressaudit was installed, until ^C, and play no trial")
+	f.StringVar(&o.keep, "keep", "", "copy ledgers, report, truth and logs into a `FOLDER`")
+	f.BoolVar(&o.sweep, "sweep", false, "only remove what a killed cluster left")
+	if err := f.Parse(args); err != nil {
+		return 2
+	}
+	if err := sweep(); err != nil || o.sweep {
+		return status(err, stderr)
+	}
+	return status(o.play(ctx, stdout), stderr)
+}
+
+func status(err error, stderr io.Writer) int {
+	var wrong *mistakes
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &wrong):
+		fmt.Fprintln(stderr, wrong)
+		return 1
+	}
+	fmt.Fprintln(stderr, "cluster:", err)
+	return 2
+}
+
+// sweep removes what killed clusters left.
+func sweep() error {
+	return errors.Join(netns.Sweep(prefix), sweepGroups())
+}
+
+// steps print what each step took.
+type steps struct {
+	out   io.Writer
+	begun time.Time
+}
+
+// do does a step and says how long it took.
+func (s *steps) do(what string, step func() error) error {
+	begun := time.Now()
+	err := step()
+	if err != nil {
+		fmt.Fprintf(s.out, "cluster: %-40s failed after %.1f s\n", what, time.Since(begun).Seconds())
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	fmt.Fprintf(s.out, "cluster: %-40s %5.1f s\n", what, time.Since(begun).Seconds())
+	return nil
+}
