@@ -1,12 +1,13 @@
 # egressaudit. `make demo` and `make test` need Go (and curl for the demo) and
 # nothing else; `make e2e`, `make dns`, `make matrix` and `make deploy` are for
+# nothing else; `make e2e`, `make dns`, `make matrix` and `make cluster` are for
 # root on Debian 12 and install what they need.
 
 GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 10s
 
-.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix deploy image manifests bench bench-report bench-capture
+.PHONY: build demo test check lint cross fuzz quic e2e browser alerts systemd dns matrix cluster cluster-up cluster-sh cluster-down deploy image manifests bench bench-report bench-capture
 
 build:            ## the program, into ./egressaudit
 	$(GO) build -o egressaudit ./cmd/egressaudit
@@ -19,7 +20,7 @@ test:             ## everything that needs neither root nor Debian packages
 
 check: lint cross ## everything: what CI runs
 	env -u EGRESSAUDIT_E2E $(GO) test -race -p 1 ./...
-	$(MAKE) fuzz quic demo e2e alerts systemd dns matrix deploy
+	$(MAKE) fuzz quic demo e2e alerts systemd dns matrix cluster deploy
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "lint: run gofmt -w on these files"; exit 1; }
@@ -64,6 +65,14 @@ image:            ## the image, into ./egressaudit-image.tar, without a Docker d
 
 manifests:        ## deploy/kubernetes, anew from the chart: needs helm, in $HELM or the path
 	@sh deploy/kubernetes/generate.sh
+cluster:          ## an install on a real Kubernetes, and its report held against the truth: root, Debian 12
+	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/cluster/run.sh
+
+cluster-up:       ## that Kubernetes with egressaudit, until ^C; cluster-sh looks inside, cluster-down ends it
+	@sh test/cluster/run.sh up
+
+cluster-sh cluster-down:
+	@sh test/cluster/run.sh $(@:cluster-%=%)
 
 bench:            ## beside tinyproxy, squid and a bare goproxy; unbound, dnsmasq and CoreDNS: root, Debian 12
 	@sh test/bench/run.sh

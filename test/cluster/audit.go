@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
 
-// auditImage is what the archive of --image holds.
+// auditImage is what the archive of -image holds: run.sh names it so.
 const auditImage = "lab.invalid/egressaudit:1"
 
 // The addresses of egressaudit's services.
@@ -28,6 +29,9 @@ func (l *lab) installAudit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.rules, err = l.node.rules(); err != nil {
+		return err
+	}
 	for _, dir := range []string{"ledgers", "gateway"} {
 		if err := errors.Join(os.Mkdir(l.path(dir), 0o777), os.Chmod(l.path(dir), 0o777)); err != nil {
 			return err
@@ -36,8 +40,9 @@ func (l *lab) installAudit(ctx context.Context) error {
 	if err := l.node.apply(fmt.Sprintf(auditNeeds, ca, squid, l.path("ledgers"))); err != nil {
 		return err
 	}
+	image, tag, _ := strings.Cut(auditImage, ":")
 	values, err := json.Marshal(map[string]any{
-		"image":        map[string]any{"repository": "lab.invalid/egressaudit", "tag": "1", "pullPolicy": "Never"},
+		"image":        map[string]any{"repository": image, "tag": tag, "pullPolicy": "Never"},
 		"clients":      []string{podRange, nodeAddr + "/32"},
 		"proxy":        map[string]any{"replicas": 1, "service": map[string]any{"clusterIP": auditProxy}},
 		"dns":          map[string]any{"enabled": true, "service": map[string]any{"clusterIP": auditDNS}},
@@ -69,6 +74,25 @@ func (l *lab) helmAudit(flags ...string) error {
 	}
 	_, err = l.node.run("", l.helm, append([]string{"upgrade", "--install", "egressaudit", chart, "--namespace", "egressaudit",
 		"--values", l.path("audit.json"), "--wait", "--timeout", "90s"}, flags...)...)
+	return err
+}
+
+// gateway switches the chart's gateway on, which no restricted pod can be.
+func (l *lab) gateway() error {
+	if _, err := l.node.kubectl("label", "namespace", "egressaudit", "--overwrite", "pod-security.kubernetes.io/enforce=privileged"); err != nil {
+		return err
+	}
+	if err := l.helmAudit("--set", "gateway.enabled=true"); err != nil {
+		return err
+	}
+	// To helm a DaemonSet that may lack one pod is ready with none.
+	if _, err := l.node.kubectl("rollout", "status", "-n", "egressaudit", "daemonset/egressaudit-gateway", "--timeout=60s"); err != nil {
+		return err
+	}
+	rules, err := l.node.rules()
+	if err == nil && !strings.Contains(rules, "table inet egressaudit") {
+		err = fmt.Errorf("the gateway is ready, and its rules are not there: %s", changed(l.rules, rules))
+	}
 	return err
 }
 
@@ -106,13 +130,53 @@ func (l *lab) removeAudit(ctx context.Context) error {
 	if _, err := l.node.run("", l.helm, "uninstall", "egressaudit", "--namespace", "egressaudit", "--wait", "--timeout", "60s"); err != nil {
 		return err
 	}
-	return until(ctx, "egressaudit's end", 30*time.Second, func() error {
+	if err := until(ctx, "egressaudit's end", 30*time.Second, func() error {
 		pods, err := l.auditPods()
 		if err == nil && len(pods) > 0 {
 			err = fmt.Errorf("%v are still there", pods)
 		}
 		return err
+	}); err != nil {
+		return err
+	}
+	// kube-proxy takes its time with the rules of services that are gone.
+	return until(ctx, "the rules of before", 30*time.Second, func() error {
+		rules, err := l.node.rules()
+		if err == nil && rules != l.rules {
+			err = fmt.Errorf("they are not as before: %s", changed(l.rules, rules))
+		}
+		return err
 	})
+}
+
+// emptyChain is one without a rule: kube-proxy keeps those of services that are gone
+// for a while.
+var emptyChain = regexp.MustCompile(`\tchain [^\n]+ \{\n\t\}\n`)
+
+var blankLines = regexp.MustCompile(`\n{2,}`)
+
+// rules are all rules of the node's network, without their counters, and its routes
+// beyond the usual ones.
+func (n *node) rules() (string, error) {
+	out, err := n.run("", "sh", "-ec", `nft -s list ruleset; for f in -4 -6; do ip $f rule; ip $f route show table all | grep 'table [^l]' || :; done`)
+	out = emptyChain.ReplaceAllString(out, "")
+	return blankLines.ReplaceAllString(out, "\n"), err
+}
+
+// changed are the lines that are more and less than before.
+func changed(before, after string) string {
+	var out []string
+	for sign, texts := range map[string][2]string{"+": {after, before}, "-": {before, after}} {
+		for line := range strings.Lines(texts[0]) {
+			if !strings.Contains(texts[1], line) {
+				out = append(out, sign+strings.TrimSpace(line))
+			}
+		}
+	}
+	if len(out) == 0 {
+		return "another order:\n" + after
+	}
+	return strings.Join(out, "\n")
 }
 
 // auditNeeds are what a cluster's administrator makes before the chart: a namespace

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -140,8 +139,7 @@ func sweepGroups() error {
 	for _, h := range hs {
 		left, _ := filepath.Glob(filepath.Join(h.own, prefix+"*"))
 		for _, dir := range left {
-			pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), prefix))
-			if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			if gone(strings.TrimPrefix(filepath.Base(dir), prefix)) {
 				errs = append(errs, removeTree(dir))
 			}
 		}

@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +31,7 @@ func main() {
 	case "cluster reap":
 		reap(os.Stdout)
 	}
+	signal.Ignore(syscall.SIGPIPE) // whoever read us may be gone by ^C, and there is work left
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -38,7 +41,7 @@ func main() {
 type options struct {
 	kube, helm, program, client, image string // files
 	chart                              string
-	hold, sweep                        bool
+	hold, sweep, die                   bool
 	keep                               string
 }
 
@@ -54,6 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&o.client, "client", "", "the program of test/cluster/client: a `FILE`")
 	f.BoolVar(&o.hold, "hold", false, "let the cluster stand after egressaudit was installed, until ^C, and play no trial")
 	f.StringVar(&o.keep, "keep", "", "copy ledgers, report, truth and logs into a `FOLDER`")
+	f.BoolVar(&o.die, "die", false, "be killed in the middle, to see what is left")
 	f.BoolVar(&o.sweep, "sweep", false, "only remove what a killed cluster left")
 	if err := f.Parse(args); err != nil {
 		return 2
@@ -79,7 +83,21 @@ func status(err error, stderr io.Writer) int {
 
 // sweep removes what killed clusters left.
 func sweep() error {
-	return errors.Join(netns.Sweep(prefix), sweepGroups())
+	errs := []error{netns.Sweep(prefix), sweepGroups()}
+	left, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*"))
+	for _, dir := range left {
+		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		if gone(number) {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// gone says whether the process of that number has ended.
+func gone(number string) bool {
+	pid, err := strconv.Atoi(number)
+	return err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
 // steps print what each step took.

@@ -71,6 +71,8 @@ var destinations = []destination{
 	{"quay.io", 443, direct, works},
 	{"cdn01.quay.io", 443, direct, works},
 	{"cdn02.quay.io", 443, direct, nameReset},
+	{"registry-1.docker.io", 443, direct, works},
+	{"auth.docker.io", 443, direct, prohibited},
 	{"gcr.io", 443, parent, parentDenied},
 	{"pypi.org", 443, parent, works},
 	{"files.pythonhosted.org", 443, parent, works},
@@ -91,9 +93,10 @@ func find(host string) (destination, error) {
 	return destinations[i], nil
 }
 
-// noProxy is what egressaudit is told to reach without the parent.
+// noProxy is what egressaudit is told to reach without the parent: the names, and
+// the addresses that the gateway is asked for.
 func noProxy() string {
-	var hosts []string
+	hosts := []string{"198.18.0.0/15"}
 	for _, d := range destinations {
 		if d.way == direct {
 			hosts = append(hosts, d.host)
@@ -142,21 +145,23 @@ type part struct {
 	image      string
 	role       string   // of test/cluster/client
 	urls       []string // fetched, in this order
-	around     bool     // it takes no notice of HTTPS_PROXY
+	around     bool     // it takes no notice of HTTPS_PROXY, and there is no gateway
+	plain      bool     // it is not told of the proxy, and there is a gateway
 	fails      bool     // its image cannot be pulled
 }
 
 // phase is a phase of the trial, with what is installed in it.
 type phase struct {
-	name  string
-	parts []part
+	name    string
+	gateway bool // the chart's gateway is on from here on
+	parts   []part
 }
 
 const client = "mcr.microsoft.com/azureml/client:1"
 
 // phases are the trial.
 var phases = []phase{
-	{"install the extension", []part{
+	{"install the extension", false, []part{
 		{name: "operator", kind: "Deployment", image: client, role: "operator", urls: []string{
 			"https://management.azure.com/subscriptions", "https://login.microsoftonline.com/token", "https://eastus.login.microsoft.com/token",
 			"https://login.windows.net/token", "https://eastus.dp.kubernetesconfiguration.azure.com/status", "https://gbl.his.arc.azure.com/discovery",
@@ -171,10 +176,15 @@ var phases = []phase{
 		{name: "sidecar", kind: "Deployment", image: "quay.io/azureml/sidecar:1", role: "pause", fails: true},
 		{name: "metrics", kind: "Deployment", image: "gcr.io/azureml/metrics:1", role: "pause", fails: true},
 	}},
-	{"train", []part{
+	{"train", false, []part{
 		{name: "train", kind: "Job", image: "quay.io/azureml/trainer:1", role: "train", urls: []string{
 			"https://store1.blob.core.windows.net/scripts", "http://archive.ubuntu.com/ubuntu/dists/jammy/InRelease", "http://security.ubuntu.com/ubuntu/dists/jammy-security/InRelease",
 			"http://ppa.launchpad.net/deadsnakes", "https://pypi.org/simple/numpy/", "https://files.pythonhosted.org/packages/numpy.whl",
 		}},
+	}},
+	{"without settings", true, []part{
+		{name: "plain", kind: "Deployment", image: client, role: "operator", urls: []string{"https://registry-1.docker.io/v2/", "https://auth.docker.io/token"}, plain: true},
+		// What goes through the proxy goes through the gateway then, and is seen once.
+		{name: "late", kind: "Job", image: client, role: "train", urls: []string{"https://management.azure.com/late", "https://pypi.org/simple/late/"}},
 	}},
 }

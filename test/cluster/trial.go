@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type lab struct {
 	wires *network
 	node  *node
 	truth *truth
+	rules string // of the node, before egressaudit came
 }
 
 // play makes everything, plays the trial, and judges.
@@ -32,7 +34,7 @@ func (o options) play(ctx context.Context, out io.Writer) (err error) {
 			return err
 		}
 	}
-	dir, err := os.MkdirTemp("", prefix+"-")
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
 	if err != nil {
 		return err
 	}
@@ -47,7 +49,7 @@ func (o options) play(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	if o.hold {
-		fmt.Fprintf(out, "cluster: stands in %s until ^C; look inside with: make cluster-sh\n", dir)
+		fmt.Fprintln(out, "cluster: it stands until ^C; look inside with: make cluster-sh")
 		<-ctx.Done()
 		return nil
 	}
@@ -67,8 +69,11 @@ func (l *lab) build(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"network, firewall, internet, parent", l.lay}, {"images into the registries", l.images},
-		{"Kubernetes", l.boot}, {"egressaudit, by helm", l.installAudit}, {"containerd through egressaudit", l.through},
+		{"Kubernetes", l.boot}, {"the end, by SIGKILL", l.killed}, {"egressaudit, by helm", l.installAudit}, {"containerd through egressaudit", l.through},
 	} {
+		if s.what == "the end, by SIGKILL" && !l.die {
+			continue
+		}
 		if err := l.steps.do(s.what, func() error { return s.do(ctx) }); err != nil {
 			return err
 		}
@@ -108,11 +113,24 @@ func (l *lab) images(context.Context) error {
 	return errors.Join(errs...)
 }
 
+// killed is what may befall us: no time to clean up.
+func (l *lab) killed(context.Context) error { return syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+
 func (l *lab) boot(ctx context.Context) (err error) {
 	if l.node, err = startNode(l.wires.node, l.dir, l.kube); err != nil {
 		return err
 	}
+	if err := l.tools(); err != nil {
+		return err
+	}
 	return l.node.boot(ctx, l.dir+"/pause.tar", l.image)
+}
+
+// tools are for make cluster-sh: who to enter, and what to type there.
+func (l *lab) tools() error {
+	return errors.Join(os.Mkdir(l.path("bin"), 0o755), os.Symlink(l.helm, l.path("bin/helm")), os.Symlink(l.program, l.path("bin/egressaudit")),
+		os.WriteFile(l.path("bin/kubectl"), fmt.Appendf(nil, "#!/bin/sh\nexec %s kubectl \"$@\"\n", l.kube), 0o755),
+		os.WriteFile(l.path("init.pid"), []byte(strconv.Itoa(l.node.pid)), 0o644))
 }
 
 // through restarts containerd with the drop-in that egressaudit prints for it.
@@ -153,6 +171,11 @@ func (l *lab) trial(ctx context.Context) (err error) {
 	var parts []part
 	for _, p := range phases {
 		parts = append(parts, p.parts...)
+		if p.gateway {
+			if err := l.steps.do("the gateway, by helm", l.gateway); err != nil {
+				return err
+			}
+		}
 		if err := l.steps.do("phase: "+p.name, func() error { return l.phase(ctx, p, parts) }); err != nil {
 			return err
 		}
@@ -190,7 +213,7 @@ func (l *lab) phase(ctx context.Context, p phase, all []part) error {
 func partValues(parts []part) []map[string]any {
 	var vs []map[string]any
 	for _, p := range parts {
-		vs = append(vs, map[string]any{"name": p.name, "kind": p.kind, "image": p.image, "args": append([]string{p.role}, p.urls...), "proxy": !p.around})
+		vs = append(vs, map[string]any{"name": p.name, "kind": p.kind, "image": p.image, "args": append([]string{p.role}, p.urls...), "proxy": !p.around && !p.plain})
 	}
 	return vs
 }

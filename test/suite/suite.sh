@@ -11,7 +11,8 @@
 #   must (default)  a failure
 #   try             it is skipped, and named
 #
-# EGRESSAUDIT_E2E_PROGRAM=FILE tests this program instead of building one.
+# EGRESSAUDIT_E2E_PROGRAM=FILE tests this program instead of building one. A caller
+# with tests of another kind defines run_tests; $problem says why they cannot run.
 # shellcheck shell=sh
 export EGRESSAUDIT_E2E="${EGRESSAUDIT_E2E:-must}"
 
@@ -63,13 +64,16 @@ if [ -n "$problem" ]; then
 	echo "$suite: what needs that is skipped, for EGRESSAUDIT_E2E=try"
 fi
 
+command -v run_tests >/dev/null || run_tests() { go test -count=1 -timeout 10m -v "$@" .; }
+
 # What a test leaves behind when it is cut short goes with this folder.
 dir=$(mktemp -d "${TMPDIR:-/tmp}/egressaudit-$suite.XXXXXX")
 chmod 711 "$dir" # for tests as another user
 begun=$(date +%s)
 {
 	status=0
-	TMPDIR=$dir go test -count=1 -timeout 10m -v "$@" . 2>&1 || status=$?
+	export TMPDIR="$dir"
+	run_tests "$@" 2>&1 || status=$?
 	echo $status >"$dir/status"
 } | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)' || true
 echo "$suite: $(($(date +%s) - begun)) s"
