@@ -203,12 +203,14 @@ spec:
   accessModes: [ReadWriteOnce]
   storageClassName: lab
   hostPath: {path: %[3]s}
+  claimRef: {namespace: egressaudit, name: ledgers} # bound at once
 ---
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: ledgers, namespace: egressaudit}
 spec:
   storageClassName: lab
+  volumeName: ledgers
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: 1Gi}}
 `

@@ -99,3 +99,26 @@ func TestSweep(t *testing.T) {
 	require.Error(t, c.Wait())
 	require.FileExists(t, filepath.Join(dir, s.Name))
 }
+
+// TestInside: what is started inside a process's namespaces sees its processes, and
+// ends with it.
+func TestInside(t *testing.T) {
+	needRoot(t)
+	n := New("eatest", "inside")
+	defer n.Close()
+	s, err := n.Add("s")
+	require.NoError(t, err)
+	init := exec.Command("sleep", "600")
+	init.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+	require.NoError(t, s.Start(init))
+	in, err := Inside("guest", init.Process.Pid)
+	require.NoError(t, err)
+	require.NoError(t, in.Run("sh", "-c", "test $$ -lt 100 && ip link show lo | grep -q UP"), "a process number of its own, in the network of s")
+	c := exec.Command("sleep", "600")
+	require.NoError(t, in.Start(c))
+	require.NoError(t, init.Process.Kill())
+	require.Error(t, c.Wait())
+	require.Error(t, init.Wait())
+	_, err = Inside("gone", init.Process.Pid)
+	require.ErrorContains(t, err, "gone")
+}
