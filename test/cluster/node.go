@@ -28,7 +28,7 @@ type node struct {
 	dir   string // of the host: kubeconfig, certificates, logs
 	disk  string // of the node alone
 	space *netns.Space
-	pid   int    // of init
+	init  *exec.Cmd
 	kube  string // the program: test/cluster/kube
 	group string
 
@@ -38,8 +38,9 @@ type node struct {
 // joinGroup is a wrapper that takes a program into the node's own cgroup.
 const joinGroup = `for f in /sys/fs/cgroup/` + groupNode + `/cgroup.procs /sys/fs/cgroup/*/` + groupNode + `/cgroup.procs; do [ ! -e "$f" ] || echo 0 >"$f"; done; exec "$@"`
 
-// startNode boots a machine in a network namespace.
-func startNode(network *netns.Space, dir, kube string) (*node, error) {
+// startNode boots a machine in a network namespace. With ctx it ends at once, and
+// whatever waits for a program there goes on.
+func startNode(ctx context.Context, network *netns.Space, dir, kube string) (*node, error) {
 	n := &node{dir: dir, disk: filepath.Join(dir, "disk"), kube: kube, group: groupName(os.Getpid())}
 	if err := errors.Join(os.MkdirAll(n.disk, 0o755), os.MkdirAll(n.path("logs"), 0o755), makeGroups(n.group)); err != nil {
 		return n, err
@@ -54,19 +55,20 @@ func startNode(network *netns.Space, dir, kube string) (*node, error) {
 	if err := network.Start(c); err != nil {
 		return n, err
 	}
-	n.pid = c.Process.Pid
+	n.init = c
+	context.AfterFunc(ctx, func() { c.Process.Kill() })
 	if _, err := bufio.NewReader(ready).ReadString('\n'); err != nil {
 		return n, fmt.Errorf("the node's init ended: %w", err)
 	}
-	n.space, err = netns.Inside("node", n.pid)
+	n.space, err = netns.Inside("node", c.Process.Pid)
 	return n, err
 }
 
 // stop ends all of the node's processes and removes what it had.
 func (n *node) stop() error {
-	if n.pid != 0 {
-		syscall.Kill(n.pid, syscall.SIGKILL)
-		syscall.Wait4(n.pid, nil, 0, nil)
+	if n.init != nil {
+		n.init.Process.Kill()
+		n.init.Wait()
 	}
 	return removeGroups(n.group)
 }

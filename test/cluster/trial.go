@@ -41,8 +41,9 @@ func (o options) play(ctx context.Context, out io.Writer) (err error) {
 	l := &lab{options: o, dir: dir, steps: steps{out, time.Now()}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
+		kept := l.save()
 		cancel()
-		err = errors.Join(err, l.save(), l.steps.do("take everything down", l.close))
+		err = errors.Join(err, kept, l.steps.do("take everything down", l.close))
 		fmt.Fprintf(out, "cluster: %.0f s in all\n", time.Since(l.steps.begun).Seconds())
 	}()
 	if err := l.build(ctx); err != nil {
@@ -117,7 +118,7 @@ func (l *lab) images(context.Context) error {
 func (l *lab) killed(context.Context) error { return syscall.Kill(os.Getpid(), syscall.SIGKILL) }
 
 func (l *lab) boot(ctx context.Context) (err error) {
-	if l.node, err = startNode(l.wires.node, l.dir, l.kube); err != nil {
+	if l.node, err = startNode(ctx, l.wires.node, l.dir, l.kube); err != nil {
 		return err
 	}
 	if err := l.tools(); err != nil {
@@ -130,7 +131,7 @@ func (l *lab) boot(ctx context.Context) (err error) {
 func (l *lab) tools() error {
 	return errors.Join(os.Mkdir(l.path("bin"), 0o755), os.Symlink(l.helm, l.path("bin/helm")), os.Symlink(l.program, l.path("bin/egressaudit")),
 		os.WriteFile(l.path("bin/kubectl"), fmt.Appendf(nil, "#!/bin/sh\nexec %s kubectl \"$@\"\n", l.kube), 0o755),
-		os.WriteFile(l.path("init.pid"), []byte(strconv.Itoa(l.node.pid)), 0o644))
+		os.WriteFile(l.path("init.pid"), []byte(strconv.Itoa(l.node.init.Process.Pid)), 0o644))
 }
 
 // through restarts containerd with the drop-in that egressaudit prints for it.
