@@ -34,9 +34,9 @@ var may = map[string][]string{
 	"cmd/egressaudit":       {"*"},
 	"deploy":                {},
 	"deploy/nftables":       {},
+	"deploy/systemd":        {}, // its tests alone
 	// Reading which addresses lie inside a cluster is neither attribution (who it
 	// was, and when) nor wiring: a few lists, once, for the settings to paste.
-	"deploy/systemd":      {}, // its tests alone
 	"deploy/cluster":      {},
 	"test":                {"*"},
 	"test/lab":            {"policy"},

@@ -40,8 +40,23 @@ func (l *lab) installAudit(ctx context.Context) error {
 	if err := l.node.apply(fmt.Sprintf(auditNeeds, ca, squid, l.path("ledgers"))); err != nil {
 		return err
 	}
+	if _, err := l.node.kubectl("wait", "-n", "egressaudit", "persistentvolumeclaim/ledgers", "--for=jsonpath={.status.phase}=Bound", "--timeout=30s"); err != nil {
+		return err
+	}
+	values, err := json.Marshal(l.auditValues())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.path("audit.json"), values, 0o644); err != nil {
+		return err
+	}
+	return l.helmAudit()
+}
+
+// auditValues are the values of egressaudit's chart.
+func (l *lab) auditValues() map[string]any {
 	image, tag, _ := strings.Cut(auditImage, ":")
-	values, err := json.Marshal(map[string]any{
+	return map[string]any{
 		"image":        map[string]any{"repository": image, "tag": tag, "pullPolicy": "Never"},
 		"clients":      []string{podRange, nodeAddr + "/32"},
 		"proxy":        map[string]any{"replicas": 1, "service": map[string]any{"clusterIP": auditProxy}},
@@ -56,14 +71,7 @@ func (l *lab) installAudit(ctx context.Context) error {
 		"ledger":       map[string]any{"persistence": map[string]any{"enabled": true, "existingClaim": "ledgers"}},
 		"drainSeconds": 1, "shutdownDelaySeconds": 0,
 		"extraArgs": []string{"--bypass-window=3s", "--connect-timeout=3s"},
-	})
-	if err != nil {
-		return err
 	}
-	if err := os.WriteFile(l.path("audit.json"), values, 0o644); err != nil {
-		return err
-	}
-	return l.helmAudit()
 }
 
 // helmAudit installs egressaudit, or changes it.

@@ -28,8 +28,11 @@ type endpoint struct {
 	Port                               uint16
 	Cause                              *cause
 	Hosts                              []host
-	Events                             []struct{ Workload, Text string } // of pods, that name it
+	Events                             []event
 }
+
+// event is of a pod, and names the endpoint that it stands beside.
+type event struct{ Workload, Text string }
 
 type host struct {
 	Host      string
@@ -191,52 +194,61 @@ func weight(pattern string) int {
 // compareEndpoint holds an endpoint against the deeds at it.
 func compareEndpoint(m *mistakes, e endpoint, deeds []deed) {
 	name := key(e)
-	who := map[string]map[string]bool{} // by host
-	ok, around, bad := 0, 0, fault("")
-	for _, d := range deeds {
-		if d.Around {
-			around++
-			continue
-		}
-		if who[d.Host] == nil {
-			who[d.Host] = map[string]bool{}
-		}
-		who[d.Host][d.Who] = true
-		if d.Fault == works {
-			ok++
-		} else {
-			bad = d.Fault
-		}
-	}
-	status := "unused"
-	switch {
-	case ok > 0 && bad != "":
-		status = "partial"
-	case ok > 0:
-		status = "used"
-	case bad != "":
-		status = "blocked"
-	case around > 0:
-		status = "resolved"
-	}
+	status, bad := expected(deeds)
 	m.same(name, e.Status, status)
 	if bad != "" && e.Cause == nil {
 		m.add("%s: no cause", name)
 	} else if bad != "" {
 		compareCause(m, name, *e.Cause, causes[bad])
 	}
-	if status == "resolved" || status == "unused" {
-		return
-	}
 	for _, d := range deeds {
-		if d.For != "" && !slices.ContainsFunc(e.Events, func(v struct{ Workload, Text string }) bool {
-			return v.Workload == d.For && strings.Contains(v.Text, d.Host)
-		}) {
+		if d.For != "" && !slices.ContainsFunc(e.Events, func(v event) bool { return v.Workload == d.For && strings.Contains(v.Text, d.Host) }) {
 			m.add("%s: no event of %s that names %s beside it: %+v", name, d.For, d.Host, e.Events)
 		}
 	}
-	seen := map[string]bool{}
-	for _, h := range e.Hosts {
+	if status != "resolved" && status != "unused" {
+		compareHosts(m, name, e.Hosts, deeds)
+	}
+}
+
+// expected is the status that an endpoint must have after these deeds, and the fault
+// that is its cause, if there is one.
+func expected(deeds []deed) (status string, bad fault) {
+	status = "unused"
+	for _, d := range deeds {
+		switch {
+		case d.Around:
+			if status == "unused" {
+				status = "resolved"
+			}
+		case d.Fault != works:
+			bad = d.Fault
+		default:
+			status = "used"
+		}
+	}
+	switch {
+	case bad != "" && status == "used":
+		status = "partial"
+	case bad != "":
+		status = "blocked"
+	}
+	return status, bad
+}
+
+// compareHosts: who called which host of an endpoint.
+func compareHosts(m *mistakes, name string, got []host, deeds []deed) {
+	who, seen := map[string]map[string]bool{}, map[string]bool{}
+	for _, d := range deeds {
+		if d.Around {
+			continue
+		}
+		if who[d.Host] == nil {
+			who[d.Host] = map[string]bool{}
+		}
+		who[d.Host][d.Who] = true
+	}
+	for _, h := range got {
 		seen[h.Host] = true
 		m.same(name+": workloads of "+h.Host, slices.Sorted(slices.Values(h.Workloads)), slices.Sorted(maps.Keys(who[h.Host])))
 	}

@@ -25,7 +25,7 @@ func small() ([]deed, *report) {
 		{Catalog: "arc", Host: "gbl.his.arc.azure.com", Port: 443, Status: "unused"},
 		{Catalog: "aml", Host: "*.quay.io", Port: 443, Status: "partial", Cause: &reset,
 			Hosts:  []host{{"cdn01.quay.io", []string{"node:node1"}}, {"cdn02.quay.io", []string{"node:node1"}}},
-			Events: []struct{ Workload, Text string }{{"azureml/sidecar-1", "Failed to pull: cdn02.quay.io: reset"}}},
+			Events: []event{{"azureml/sidecar-1", "Failed to pull: cdn02.quay.io: reset"}}},
 		{Catalog: "aml", Host: "quay.io", Port: 443, Status: "unused"},
 		{Catalog: "aml", Host: "*.azurecr.io", Port: 443, Status: "resolved"},
 	}, Unlisted: []unlisted{{"files.pythonhosted.org", "worked", 443, []string{pod}}}}

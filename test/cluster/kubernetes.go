@@ -179,7 +179,7 @@ func (n *node) control(ctx context.Context) error {
 	as := []string{"--kubeconfig=" + admin, "--authentication-kubeconfig=" + admin, "--authorization-kubeconfig=" + admin, "--leader-elect=false"}
 	return errors.Join(
 		n.part("controller-manager", append(as, "--service-account-private-key-file="+pki+"/accounts.key", "--root-ca-file="+pki+"/ca.crt",
-			"--use-service-account-credentials", "--allocate-node-cidrs", "--cluster-cidr="+podRange, "--node-cidr-mask-size=24")...),
+			"--use-service-account-credentials", "--allocate-node-cidrs", "--cluster-cidr="+podRange, "--node-cidr-mask-size=24", "--pvclaimbinder-sync-period=1s")...),
 		n.part("scheduler", as...),
 		n.part("proxy", "--kubeconfig="+admin, "--proxy-mode=nftables", "--hostname-override="+nodeName, "--cluster-cidr="+podRange,
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"))

@@ -1,7 +1,7 @@
 // Command cluster is the proof on a real Kubernetes: it makes a node, a corporate
 // firewall with a parent proxy and an internet out of namespaces of this host,
 // installs egressaudit with helm and then an extension that imitates Azure Machine
-// Learning's, while the firewall blocks some endpoints in ten ways; it writes down
+// Learning's, while the firewall blocks some endpoints in nine ways; it writes down
 // what it does, and holds egressaudit's report against that. It needs root; run.sh
 // installs what it needs. Nothing of it is left when it ends, however it ends.
 package main

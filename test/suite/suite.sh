@@ -75,6 +75,6 @@ begun=$(date +%s)
 	export TMPDIR="$dir"
 	run_tests "$@" 2>&1 || status=$?
 	echo $status >"$dir/status"
-} | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)' || true
+} | grep --line-buffered -Ev '^=== (RUN|PAUSE|CONT|NAME)' || true
 echo "$suite: $(($(date +%s) - begun)) s"
 exit "$(cat "$dir/status")"
