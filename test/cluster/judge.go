@@ -278,13 +278,13 @@ func compareUnlisted(m *mistakes, got []unlisted, deeds []deed) {
 	m.same("unlisted", slices.Sorted(maps.Keys(say)), slices.Sorted(maps.Keys(want)))
 }
 
-// compareFindings: those that go around egressaudit are named, events are of pods
-// whose image could not be pulled, and nothing else is found.
+// compareFindings: those that go around egressaudit are named with their owner,
+// events are of pods whose image could not be pulled, and nothing else is found.
 func compareFindings(m *mistakes, r *report, deeds []deed) {
-	around, starved := map[string]bool{}, map[string]bool{}
+	around, starved := map[string]string{}, map[string]bool{}
 	for _, d := range deeds {
 		if d.Around {
-			around[d.Who] = true
+			around[d.Who] = d.Owner
 		}
 		if d.For != "" {
 			starved[d.For] = true
@@ -293,8 +293,8 @@ func compareFindings(m *mistakes, r *report, deeds []deed) {
 	for _, f := range r.Findings {
 		pod, _, _ := strings.Cut(f.Text, ":")
 		known := f.Kind == "pod_event" && starved[pod]
-		for who := range around {
-			if f.Kind == "bypass" && strings.Contains(f.Text, who) {
+		for who, owner := range around {
+			if f.Kind == "bypass" && strings.Contains(f.Text, who) && strings.Contains(f.Text, owner) {
 				delete(around, who)
 				known = true
 			}
@@ -303,7 +303,7 @@ func compareFindings(m *mistakes, r *report, deeds []deed) {
 			m.add("finding %s: %s", f.Kind, f.Text)
 		}
 	}
-	for who := range around {
-		m.add("no finding says that %s goes around us", who)
+	for who, owner := range around {
+		m.add("no finding says that %s (%s) goes around us", who, owner)
 	}
 }

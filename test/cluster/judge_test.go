@@ -15,7 +15,7 @@ func small() ([]deed, *report) {
 		{Who: pod, Host: "eus.his.arc.azure.com", Port: 443, Fault: dropped},
 		{Who: "node:node1", Host: "cdn01.quay.io", Port: 443, Fault: works, OK: true},
 		{Who: "node:node1", Host: "cdn02.quay.io", Port: 443, Fault: nameReset, For: "azureml/sidecar-1"},
-		{Who: "azureml/agent-1", Host: "x.azurecr.io", Port: 443, Fault: works, OK: true, Around: true},
+		{Who: "azureml/agent-1", Owner: "DaemonSet/agent", Host: "x.azurecr.io", Port: 443, Fault: works, OK: true, Around: true},
 		{Who: pod, Host: "files.pythonhosted.org", Port: 443, Fault: works, OK: true},
 	}
 	drop, reset := causes[dropped], causes[nameReset]
@@ -62,6 +62,7 @@ func TestCompare(t *testing.T) {
 		"an event of another pod":     func(_ []deed, r *report) { r.Endpoints[3].Events[0].Workload = "azureml/x" },
 		"nobody goes around":          func(_ []deed, r *report) { r.Findings = nil },
 		"another goes around":         func(_ []deed, r *report) { r.Findings[0].Text = "azureml/operator-1" },
+		"its owner is missing":        func(_ []deed, r *report) { r.Findings[0].Text = "10.244.0.7 (azureml/agent-1) looked up" },
 		"a finding too many": func(_ []deed, r *report) {
 			r.Findings = append(r.Findings, struct{ Kind, Text string }{"flapping", "x"})
 		},
