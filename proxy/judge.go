@@ -192,16 +192,15 @@ func (t *tunnel) unanswered() (policy.Verdict, detail) {
 	if t.why != "" {
 		d["why"] = t.why
 	}
-	switch {
-	case t.ended == serverSide:
-		d["close"] = t.how
-		return failed(stage, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain), d
-	case t.silence() >= t.p.limits.AnswerTimeout:
-		d["silent_ms"] = t.silence().Milliseconds()
-		return failed(stage, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Certain), d
-	}
 	if t.how != "" {
 		d["close"] = t.how
+	}
+	switch {
+	case t.silence() >= t.p.limits.AnswerTimeout: // whoever had enough of it
+		d["silent_ms"] = t.silence().Milliseconds()
+		return failed(stage, policy.ConnectionReadTimeout, policy.ByNetwork, policy.Certain), d
+	case t.ended == serverSide:
+		return failed(stage, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain), d
 	}
 	v := abandoned(stage)
 	if t.why != "" {

@@ -254,13 +254,14 @@ func (x *request) unanswered(err error, clientLeft bool) {
 	if cut != nil {
 		err = cut // net/http says EOF where it was a reset
 	}
-	switch how := ending(err); {
+	how, soon := ending(err), silent < x.p.limits.AnswerTimeout
+	switch {
 	case begun && x.route.parent != nil && how != "error" && !clientLeft:
 		// nobody passes half a status line on
 		fail(&x.o, failed(policy.StageParent, policy.ConnectionTerminated, policy.ByParent, policy.Certain), detail{"close": how})
-	case clientLeft && silent < x.p.limits.AnswerTimeout:
+	case clientLeft && soon:
 		x.o.Verdict = abandoned(policy.StageHello)
-	case clientLeft, errors.Is(err, os.ErrDeadlineExceeded):
+	case clientLeft, errors.Is(err, os.ErrDeadlineExceeded), !soon && (how == closeFIN || how == closeRST): // whoever had enough of it
 		fail(&x.o, failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence()), detail{"silent_ms": silent.Milliseconds()})
 	case how == closeFIN || how == closeRST:
 		fail(&x.o, failed(policy.StageHello, policy.ConnectionTerminated, policy.ByNetwork, x.confidence()), detail{"close": how})

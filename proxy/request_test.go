@@ -354,3 +354,13 @@ func TestManyWithoutARequest(t *testing.T) {
 	conn.Close()
 	require.NotEqual(t, policy.Denied, r.closing(2)[1].Outcome, "and then there is room again")
 }
+
+// TestSilentThenGoneRequest: the same of plain HTTP: an end long behind the request is
+// a silence.
+func TestSilentThenGoneRequest(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { http.ReadRequest(bufio.NewReader(s)) })
+	r := newRig(t, func(c *Config) { c.Limits.AnswerTimeout = time.Nanosecond })
+	_, _, resp := r.say("GET", get(port))
+	require.Equal(t, http.StatusGatewayTimeout, resp.StatusCode)
+	require.Equal(t, policy.ConnectionReadTimeout, r.one().Error)
+}

@@ -279,8 +279,7 @@ func (t *tunnel) tick() {
 	t.alarm.Reset(max(min(next, t.p.limits.IdleTimeout-t.idle()), time.Millisecond))
 }
 
-// silence is how long the destination has owed an answer: up to now, or to when
-// the client left.
+// silence is how long the destination has owed an answer: up to now, or to the end.
 func (t *tunnel) silence() time.Duration {
 	if t.first.IsZero() || t.answeredInProtocol() || t.isTLS() && t.shake.Decided() {
 		return 0
@@ -289,7 +288,7 @@ func (t *tunnel) silence() time.Duration {
 	if t.progress.After(since) {
 		since = t.progress
 	}
-	if t.ended == clientSide {
+	if t.ended != nobody {
 		until = t.endedAt
 	}
 	return until.Sub(since)

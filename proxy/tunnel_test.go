@@ -396,3 +396,29 @@ func TestOwnListeners(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, resp.StatusCode)
 	require.Equal(t, policy.DestinationProhibited, r.one().Error)
 }
+
+// TestSilentThenGone: who says nothing for --answer-timeout was silent, also where an
+// end or a reset follows: a hello dropped on its way makes the destination give up.
+func TestSilentThenGone(t *testing.T) {
+	first := clientHello("one.example.org")
+	for how, linger := range map[string]int{closeFIN: -1, closeRST: 0} {
+		silent := make(chan struct{})
+		port := site(t, func(s *net.TCPConn) {
+			io.ReadFull(s, make([]byte, len(first)))
+			<-silent
+			s.SetLinger(linger)
+			s.Close()
+		})
+		r := newRig(t, func(c *Config) { c.Limits.AnswerTimeout = 30 * time.Millisecond })
+		conn, _ := r.connect(host, port)
+		conn.Write(first)
+		<-r.news // its silence, as an open record
+		close(silent)
+		io.Copy(io.Discard, conn)
+		conn.Close()
+		o := r.one()
+		require.Equal(t, policy.Verdict{Outcome: policy.Failed, Stage: policy.StageHello, Error: policy.ConnectionReadTimeout, By: policy.ByNetwork, Confidence: policy.Certain}, o.Verdict, how)
+		require.Equal(t, how, o.Detail["close"])
+		require.GreaterOrEqual(t, o.Detail["silent_ms"], int64(30))
+	}
+}
