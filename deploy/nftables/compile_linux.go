@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,14 +66,35 @@ func (c *compiler) set(b block) error {
 	if err != nil {
 		return err
 	}
-	var elements []nft.SetElement
-	for _, s := range spans(list) {
-		elements = append(elements, nft.SetElement{Key: s.start.AsSlice()})
-		if s.end.IsValid() {
-			elements = append(elements, nft.SetElement{Key: s.end.AsSlice(), IntervalEnd: true})
+	if err := c.conn.AddSet(s, nil); err != nil {
+		return err
+	}
+	return c.fill(s, list)
+}
+
+// fillSize is how many elements, starts and ends, are sent in one message: all of
+// one have room in an attribute of 64 KiB.
+const fillSize = 1024
+
+// fill adds ranges to a set that is empty.
+func (c *compiler) fill(s *nft.Set, list []netip.Prefix) error {
+	for some := range slices.Chunk(elements(list), fillSize) {
+		if err := c.conn.SetAddElements(s, some); err != nil {
+			return err
 		}
 	}
-	return c.conn.AddSet(s, elements)
+	return nil
+}
+
+// elements are ranges as a set of intervals has them.
+func elements(list []netip.Prefix) (out []nft.SetElement) {
+	for _, s := range spans(list) {
+		out = append(out, nft.SetElement{Key: s.start.AsSlice()})
+		if s.end.IsValid() {
+			out = append(out, nft.SetElement{Key: s.end.AsSlice(), IntervalEnd: true})
+		}
+	}
+	return out
 }
 
 // priorities are the words of nft(8) for the order on a hook.

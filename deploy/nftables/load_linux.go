@@ -3,7 +3,9 @@ package nftables
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 
 	nft "github.com/google/nftables"
@@ -13,8 +15,9 @@ import (
 )
 
 // Loaded is a rule set that the kernel has, until Close or the end of the process.
-// Its methods are not called at once.
+// Its methods may be called at once, but not after Close.
 type Loaded struct {
+	mu sync.Mutex // of what is queued and sent
 	compiler
 	routes *routes
 }
@@ -38,7 +41,7 @@ func Load(p Params) (*Loaded, error) {
 	l := &Loaded{compiler: compiler{table: ours}}
 	err := l.own()
 	if err == nil {
-		err = l.fill(text.String())
+		err = l.give(text.String())
 	}
 	if err == nil && p.TProxy != 0 {
 		l.routes, err = layRoutes()
@@ -107,8 +110,8 @@ func refused(err error) error {
 	return err
 }
 
-// fill loads all parts, or none.
-func (l *Loaded) fill(text string) error {
+// give loads all parts, or none.
+func (l *Loaded) give(text string) error {
 	if err := l.add(text); err != nil {
 		return err
 	}
@@ -126,6 +129,8 @@ var passes = []string{"meta l4proto tcp ct state new counter name unseen_tcp", "
 // the connections counted as unseen. Those that were taken go on coming to us. UDP
 // 443 passes as soon as nobody listens.
 func (l *Loaded) Pass() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.conn.FlushChain(&nft.Chain{Table: l.table, Name: "redirect_client"})
 	for _, line := range passes {
 		if err := l.rule("passing", line); err != nil {
@@ -133,6 +138,25 @@ func (l *Loaded) Pass() error {
 		}
 	}
 	return l.conn.Flush()
+}
+
+// Leave has the rules leave these addresses alone from now on, as Params.Own says,
+// and none else: all at once, or, with an error, as before. Connections that were
+// taken before go on coming to us.
+func (l *Loaded) Leave(own []netip.Addr) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range ownSets(own) {
+		set := &nft.Set{Table: l.table, Name: s.Name, Interval: true}
+		l.conn.FlushSet(set)
+		if err := l.fill(set, s.Elements); err != nil {
+			return fmt.Errorf("set %q: %w", s.Name, err)
+		}
+	}
+	if err := l.conn.Flush(); err != nil {
+		return fmt.Errorf("replace the addresses that the nftables rules leave alone: %w", err)
+	}
+	return nil
 }
 
 // Close takes rules and routes away, and so ends what still comes by them.

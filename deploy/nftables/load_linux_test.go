@@ -72,6 +72,7 @@ func TestSameRules(t *testing.T) {
 		"local4":     {Clients: clients, Redirect: 3129, DNS: 5353, Local: addresses("10.1.0.1")},
 		"local6":     {Clients: clients, Redirect: 3129, Local: addresses("fd01::1")},
 		"everything": {Clients: prefixes("0.0.0.0/0", "::/0", "10.0.0.0/8"), Redirect: 65535},
+		"own":        {Clients: clients, Own: addresses("10.1.0.9", "10.1.0.8", "fd01::9", "::ffff:10.1.0.10"), Redirect: 3129, TProxy: 3130, DNS: 5353},
 		"one":        {Clients: prefixes("255.255.255.255/32", "::1/128"), Redirect: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,6 +192,66 @@ func TestPass(t *testing.T) {
 			p.passes("198.18.7.7:443")
 		})
 	}
+}
+
+// TestOwn: clients that are our own are left alone from the moment that they are
+// named to the moment that they are not, in both families and whatever they send,
+// and count as skipped, not as taken and not as unseen.
+func TestOwn(t *testing.T) {
+	clients := prefixes("10.1.0.0/24", "fd01::/64")
+	for name, params := range map[string]Params{
+		"ownredirect": {Clients: clients, Redirect: 3129, TProxy: 3130, DNS: 5353},
+		"owntproxy":   {Clients: clients, TProxy: 3130, DNS: 5353},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t, name, true)
+			rules := p.lead(params)
+			p.takesTCP("198.18.7.7:443")
+			p.takesTCP("[2001:db8::7]:443")
+			sender := addresses("10.1.0.2", "fd01::2")
+			require.NoError(t, rules.Leave(sender[:1]))
+			p.isOwn("198.18.7.7")
+			p.takesTCP("[2001:db8::7]:443")
+			require.NoError(t, rules.Leave(append(sender, addresses("10.1.0.3", "fd01::3")...)), "some were there before")
+			p.isOwn("198.18.7.7")
+			p.isOwn("2001:db8::7")
+			require.NoError(t, rules.Leave(many(5000)), "others, and more than a message holds")
+			p.takesTCP("198.18.7.7:443")
+			p.takesTCP("[2001:db8::7]:443")
+			require.NoError(t, rules.Leave(append(many(5000), sender[1])))
+			p.takesTCP("198.18.7.7:443")
+			p.isOwn("2001:db8::7")
+			require.NoError(t, rules.Leave(nil))
+			p.takesTCP("[2001:db8::7]:443")
+		})
+	}
+}
+
+// many are addresses of which no two touch.
+func many(n int) (out []netip.Addr) {
+	for i := range n {
+		out = append(out, netip.AddrFrom4([4]byte{10, 200, byte(i >> 7), byte(i << 1)}))
+	}
+	return out
+}
+
+// isOwn demands that what the sender sends to host goes its way and is counted as
+// skipped alone.
+func (p *place) isOwn(host string) {
+	p.Helper()
+	before := p.counters()
+	for _, port := range []string{"443", "53", "8080"} {
+		p.passes(net.JoinHostPort(host, port))
+	}
+	for _, port := range []string{"443", "53", "9999"} {
+		_, err := p.dial("udp", net.JoinHostPort(host, port)).Write([]byte("our own"))
+		require.NoError(p, err)
+	}
+	now := p.counters()
+	require.GreaterOrEqual(p, now["skipped"], before["skipped"]+6)
+	delete(now, "skipped")
+	delete(before, "skipped")
+	require.Equal(p, before, now)
 }
 
 // TestRouted: where the interface that clients come in by has no address, as those

@@ -2,7 +2,10 @@
 
 package nftables
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+)
 
 var errLinux = errors.New("nftables is of Linux only")
 
@@ -14,6 +17,9 @@ func Load(Params) (*Loaded, error) { return nil, errLinux }
 
 // Pass does nothing.
 func (*Loaded) Pass() error { return nil }
+
+// Leave does nothing.
+func (*Loaded) Leave([]netip.Addr) error { return nil }
 
 // Close does nothing.
 func (*Loaded) Close() error { return nil }

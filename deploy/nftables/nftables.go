@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -35,6 +36,9 @@ type Params struct {
 	Clients []netip.Prefix
 	// Skip are destinations left alone, and counted: pods, services, the API server.
 	Skip []netip.Prefix
+	// Own are clients that are part of egressaudit itself, whose traffic is left
+	// alone, and counted: proxies behind this gateway. A host has none.
+	Own []netip.Addr
 	// Redirect is the port of serve --redirect, TProxy that of --tproxy, DNS that of
 	// --dns. All listen on every address. TCP goes to Redirect where it is set, else
 	// to TProxy; QUIC needs TProxy. What has no port is not captured, but counted.
@@ -99,6 +103,9 @@ func (p Params) check() error {
 			return errors.New("a range is not valid (write ADDRESS/BITS)")
 		}
 	}
+	if slices.ContainsFunc(p.Own, func(a netip.Addr) bool { return !a.IsValid() }) {
+		return errors.New("an address of our own clients is not valid")
+	}
 	return nil
 }
 
@@ -156,16 +163,36 @@ func (p Params) Sets() []Set {
 		{Name: "skip4", Type: "ipv4_addr"}, {Name: "skip6", Type: "ipv6_addr"},
 	}
 	for i, list := range [][]netip.Prefix{p.Clients, p.Skip} {
-		for _, r := range list {
-			r = r.Masked()
-			s := &sets[2*i]
-			if r.Addr().Is6() {
-				s = &sets[2*i+1]
-			}
-			s.Elements = append(s.Elements, r)
-		}
+		fill(sets[2*i:], list)
+	}
+	if !p.Host() {
+		sets = append(sets, ownSets(p.Own)...)
 	}
 	return sets
+}
+
+// ownSets are those that Loaded.Leave replaces.
+func ownSets(own []netip.Addr) []Set {
+	sets := []Set{{Name: "own4", Type: "ipv4_addr"}, {Name: "own6", Type: "ipv6_addr"}}
+	var list []netip.Prefix
+	for _, a := range own {
+		a = a.Unmap().WithZone("")
+		list = append(list, netip.PrefixFrom(a, a.BitLen()))
+	}
+	fill(sets, list)
+	return sets
+}
+
+// fill puts ranges into the first of two sets, those of IPv6 into the second.
+func fill(sets []Set, list []netip.Prefix) {
+	for _, r := range list {
+		r = r.Masked()
+		s := &sets[0]
+		if r.Addr().Is6() {
+			s = &sets[1]
+		}
+		s.Elements = append(s.Elements, r)
+	}
 }
 
 // Counter is a named counter of the table. The names that begin with taken_ count

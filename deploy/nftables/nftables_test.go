@@ -27,6 +27,7 @@ func TestParams(t *testing.T) {
 		{Params{Redirect: 1}, "for ever"},
 		{Params{Redirect: 1, Cgroup: "a\"b"}, `"a\"b"`},
 		{Params{Redirect: 1, Clients: make([]netip.Prefix, 1)}, "ADDRESS/BITS"},
+		{Params{Redirect: 1, Clients: prefixes("10.0.0.0/8"), Own: make([]netip.Addr, 1)}, "not valid"},
 	} {
 		var b bytes.Buffer
 		require.ErrorContains(t, Render(&b, c.p), c.want)
