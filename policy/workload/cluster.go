@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,6 +26,16 @@ type Config struct {
 	// Self is what is known of our own place; the zero Self is no place in the
 	// cluster.
 	Self Self
+	// Select are the pods whose addresses Selected wants to know: those of our own
+	// proxies, say.
+	Select []Selection
+	// Selected takes the addresses that those pods have now, in order: once when the
+	// pods were listed first, and then whenever they change; all of them, which the
+	// callee may keep. Pods that are over or gone have none, nor have those on the
+	// host network; an address that others may have too is none. While the API cannot
+	// be watched the last ones stay. One goroutine calls it at a time, never after
+	// Close; until it returns no pod is looked at. nil where nobody wants to know.
+	Selected func([]netip.Addr)
 	// Log tells when the API is lost and found.
 	Log zerolog.Logger
 }
@@ -48,8 +59,9 @@ func Watch(api API, c Config) *Cluster {
 	k := &Cluster{index: newIndex(c.Self, pods, time.Now), notes: newNotes(c.Event, time.Now), reach: [2]*reach{pods, events}, cancel: cancel}
 	k.desk = newDesk(k.index.At, c.Sink, time.Now)
 	k.done.Go(func() { k.desk.run(ctx) })
-	k.follow(ctx, &lean{api.pods, podOf, pods}, &corev1.Pod{}, shelf[*pod]{
-		keep: podOf, set: k.index.set, drop: k.index.drop, replace: k.index.replace, then: k.desk.look,
+	keep, own := selecting(c.Select), &teller{own: k.index.Own, tell: c.Selected}
+	k.follow(ctx, &lean{api.pods, keep, pods}, &corev1.Pod{}, shelf[*pod]{
+		keep: keep, set: k.index.set, drop: k.index.drop, replace: k.index.replace, then: func() { k.desk.look(); own.look() },
 	})
 	k.follow(ctx, &lean{api.events, eventOf, events}, &corev1.Event{}, shelf[*event]{
 		keep: eventOf, set: k.notes.set, drop: k.notes.drop, replace: k.notes.replace, then: func() {},

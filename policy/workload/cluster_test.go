@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -99,14 +100,23 @@ type story struct {
 	got    book
 	mu     sync.Mutex
 	events []policy.Event
+	own    []string // what Selected was told, each time
 }
+
+// audit are the pods that stories select.
+const audit = "ml/app=proxy"
 
 func follow(t *testing.T, tell func(*story), objects ...k8sruntime.Object) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(noon))
 		s := &story{T: t, apiServer: newServer(objects...)}
 		s.Cluster = Watch(s.api(), Config{
-			Sink: s.got.take, Log: zerolog.Nop(),
+			Sink: s.got.take, Log: zerolog.Nop(), Select: []Selection{selection(t, audit)},
+			Selected: func(now []netip.Addr) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.own = append(s.own, fmt.Sprint(now))
+			},
 			Event: func(e *policy.Event) error {
 				s.mu.Lock()
 				defer s.mu.Unlock()

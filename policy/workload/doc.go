@@ -22,6 +22,13 @@
 // node, too (bridge networks translate to them), and so are all of this host's
 // addresses where our own are a node's.
 //
+// # Our own pods
+//
+// A Selection names pods of ours by their labels. Their addresses are told as they
+// change, so that a gateway leaves alone what they send. The labels, like all else
+// here, are what the API says: who may make pods in that namespace may have theirs
+// left alone, too.
+//
 // # Lag
 //
 // The API learns the address of a pod up to a second or two after the pod may

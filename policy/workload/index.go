@@ -35,6 +35,7 @@ type Index struct {
 	pods    map[types.UID]*holder
 	nodes   map[string]*Workload    // by name
 	claims  map[claim]int           // pods that say that a node has an address
+	own     map[types.UID]*holder   // pods that are selected, and not over
 	history map[netip.Addr][]tenure // ended ones first to last, then those that last
 	ended   []claim                 // in the order in which they ended
 	reach   *reach
@@ -68,7 +69,7 @@ func (t tenure) covers(when time.Time) bool {
 func newIndex(self Self, r *reach, now func() time.Time) *Index {
 	return &Index{
 		now: now, self: self, reach: r, pods: map[types.UID]*holder{}, nodes: map[string]*Workload{},
-		claims: map[claim]int{}, history: map[netip.Addr][]tenure{},
+		claims: map[claim]int{}, history: map[netip.Addr][]tenure{}, own: map[types.UID]*holder{},
 	}
 }
 
@@ -138,6 +139,9 @@ func (x *Index) set(p *pod) {
 	if p.over {
 		x.leave(h, p.end(now))
 		h.over = true
+	}
+	if delete(x.own, p.UID); p.selected && !p.over {
+		x.own[p.UID] = h
 	}
 }
 
@@ -221,6 +225,7 @@ func (x *Index) remove(uid types.UID) {
 		x.leave(h, x.now())
 		x.unplace(h)
 		delete(x.pods, uid)
+		delete(x.own, uid)
 	}
 }
 

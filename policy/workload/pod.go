@@ -28,6 +28,8 @@ type pod struct {
 	start   time.Time    // zero: not known
 	over    bool         // Succeeded or Failed
 	last    time.Time    // when its last container ended; zero: not known
+
+	selected bool // by a Selection
 }
 
 // GetObjectKind and DeepCopyObject make it a runtime.Object, for the Reflector.
