@@ -55,6 +55,7 @@ type captures struct {
 	limits   capture.Limits
 	rules    *nftables.Params // to load; nil for none
 	loaded   *nftables.Loaded
+	own      *ownPods         // that the rules leave alone; nil for none
 	before   map[string]int64 // the firewall's counters at the start
 	done     chan struct{}    // closed when one of them ended by itself
 	broken   error            // why; good after done

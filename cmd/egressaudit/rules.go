@@ -80,7 +80,7 @@ func (k *captures) lead() (err error) {
 	if k.rules == nil {
 		return nil
 	}
-	if k.loaded, err = nftables.Load(*k.rules); err != nil {
+	if k.loaded, err = k.own.load(*k.rules); err != nil {
 		return fmt.Errorf("--nftables: %w", err)
 	}
 	k.before = unseenPackets()

@@ -98,6 +98,10 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	if err := d.stop.check(); err != nil {
 		return err
 	}
+	ours, err := d.workload.ours(d.captures.nftables)
+	if err != nil {
+		return err
+	}
 	api, err := d.workload.connect()
 	if err != nil {
 		return err
@@ -110,7 +114,7 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	defer a.shut()
 	files := d.watched(c) // before they are read
 	t, err := begin(env, &d.required, &d.path, settings{
-		listen: d.proxy, names: d.names, captures: d.captures, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe, api: api,
+		listen: d.proxy, names: d.names, captures: d.captures, own: a.address(), noProxy: split(d.noProxy), log: log, observe: a.observe, api: api, ours: ours,
 	})
 	if err != nil {
 		return err

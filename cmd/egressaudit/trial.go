@@ -58,6 +58,7 @@ type settings struct {
 	noProxy        []string
 	observe        func(*policy.Observation) // sees each observation, too; may be nil
 	api            *workload.API             // by which clients are named; nil: they are not
+	ours           []workload.Selection      // pods whose traffic is not captured; needs api
 	log            zerolog.Logger
 }
 
@@ -95,7 +96,7 @@ func begin(env environ, r *required, p *path, s settings) (*trial, error) {
 		t.shut()
 		return nil, err
 	}
-	t.follow(s.api, env.lookup(nodeVariable), s.log)
+	t.follow(s, env.lookup(nodeVariable))
 	t.serve(config, s)
 	if err := t.names.loops(); err != nil {
 		t.discard()
@@ -341,7 +342,7 @@ func (t *trial) end(drain context.Context, childStatus *int) error {
 	unnamed := t.cluster.end() // before the ledger is
 	stop := t.session
 	more, refused := t.isolated.end(t.ledger)
-	stop.BlindSpots = slices.Concat(stop.BlindSpots, more, t.captures.unseen(), unnamed)
+	stop.BlindSpots = slices.Concat(stop.BlindSpots, more, t.captures.unseen(), t.captures.own.blind(), unnamed)
 	stop.ChildStatus = childStatus
 	return errors.Join(t.broken, names, canary, refused, passed, t.captures.release(), t.ledger.Stop(&stop))
 }

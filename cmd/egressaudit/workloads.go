@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -21,12 +20,14 @@ const nodeVariable = "EGRESSAUDIT_NODE"
 type workloadFlags struct {
 	kubernetes bool
 	kubeconfig string
+	own        []string
 }
 
 func (f *workloadFlags) register(c *cobra.Command) {
 	group(c, "Who it was", func(s *pflag.FlagSet) {
 		s.BoolVar(&f.kubernetes, "kubernetes", false, "name the pod or node behind each client, and record events of pods; reads pods and events of the cluster that serve runs in ("+nodeVariable+" is its node)")
 		s.StringVar(&f.kubeconfig, "kubeconfig", "", "`FILE` that says how to reach the cluster for --kubernetes, where serve runs outside (default none: inside)")
+		s.StringArrayVar(&f.own, "own-pods", nil, "`NAMESPACE/SELECTOR` of pods that are proxies of ours: the rules of --nftables leave alone what they send; needs --kubernetes; repeatable (default none)")
 	})
 }
 
@@ -50,16 +51,38 @@ func (f *workloadFlags) connect() (*workload.API, error) {
 	return &api, nil
 }
 
+// ours reads which pods the rules of --nftables leave alone.
+func (f *workloadFlags) ours(nftables bool) (list []workload.Selection, err error) {
+	switch {
+	case len(f.own) > 0 && !f.kubernetes:
+		return nil, errors.New("--own-pods: only the cluster says which they are (add --kubernetes, or leave it out)")
+	case len(f.own) > 0 && !nftables:
+		return nil, errors.New("--own-pods: it does nothing without --nftables, whose rules leave them alone (add it, or leave this out)")
+	}
+	for _, text := range f.own {
+		s, err := workload.ParseSelection(text)
+		if err != nil {
+			return nil, fmt.Errorf("--own-pods %w", err)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
 // naming names the clients of a trial; the zero one names nobody.
 type naming struct{ *workload.Cluster }
 
 // follow begins to name clients.
-func (t *trial) follow(api *workload.API, node string, log zerolog.Logger) {
-	if api != nil {
-		t.cluster.Cluster = workload.Watch(*api, workload.Config{
-			Sink: t.record, Event: t.ledger.Event, Self: workload.Here(node), Log: log,
-		})
+func (t *trial) follow(s settings, node string) {
+	if s.api == nil {
+		return
 	}
+	c := workload.Config{Sink: t.record, Event: t.ledger.Event, Self: workload.Here(node), Select: s.ours, Log: s.log}
+	if len(s.ours) > 0 {
+		t.captures.own = newOwnPods(s.log)
+		c.Selected = t.captures.own.leave
+	}
+	t.cluster.Cluster = workload.Watch(*s.api, c)
 }
 
 // sink takes what sensors observe.
