@@ -159,8 +159,8 @@ func TestAPIServer(t *testing.T) {
 		}
 		out, err := a.kubectl("", append(dry, "-f", dir)...)
 		require.NoError(t, err)
-		require.Equal(t, 32, strings.Count(out, "daemonset.apps/rel-egressaudit-gateway created"))
-		require.Equal(t, 48, strings.Count(out, "deployment.apps/rel-egressaudit created"))
+		require.Equal(t, 20, strings.Count(out, "daemonset.apps/rel-egressaudit-gateway created"))
+		require.Equal(t, 36, strings.Count(out, "deployment.apps/rel-egressaudit created"))
 	})
 	t.Run("typo", func(t *testing.T) {
 		_, err := a.kubectl(strings.Replace(rendered(t), "readOnlyRootFilesystem:", "readOnlyRootFs:", 1), append(dry, "-f", "-")...)
@@ -194,7 +194,7 @@ func TestAPIServer(t *testing.T) {
 
 // notes: the commands that are printed stand on what was installed.
 func (a *apiserver) notes(t *testing.T) {
-	args := append([]string{"install", "rel", chart, "--namespace", "ns", "--dry-run=server", "--set", "dns.enabled=true,gateway.enabled=true"}, ranges...)
+	args := append([]string{"install", "rel", chart, "--namespace", "ns", "--dry-run=server", "--set", "dns.enabled=true,gateway.enabled=true,attribution.enabled=true"}, ranges...)
 	out, err := a.run("", program(t, "helm"), args...)
 	require.NoError(t, err)
 	_, notes, found := strings.Cut(out, "NOTES:")
@@ -216,7 +216,7 @@ func (a *apiserver) token(t *testing.T) {
 		require.NoError(t, err)
 		return out
 	}
-	install := append([]string{"upgrade", "--install", "rel", chart, "--namespace", "ns", "--set", "gateway.enabled=true"}, ranges...)
+	install := append([]string{"upgrade", "--install", "rel", chart, "--namespace", "ns", "--set", "gateway.enabled=true,attribution.enabled=true"}, ranges...)
 	_, err := a.run("", program(t, "helm"), install...)
 	require.NoError(t, err)
 	made := secret()

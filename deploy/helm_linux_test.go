@@ -121,10 +121,14 @@ func rendered(t *testing.T, set ...string) string {
 // switches are the values by which parts are switched.
 var switches = []string{"proxy.enabled", "dns.enabled", "gateway.enabled", "attribution.enabled", "ledger.persistence.enabled"}
 
-// combinations are all settings of the switches, each with the extras on or off.
+// combinations are all settings of the switches that the chart takes, each with the
+// extras on or off.
 func combinations() (out [][]string) {
 	for n := range 1 << (len(switches) + 1) {
 		on := func(i int) bool { return n>>i&1 == 1 }
+		if proxy, dns, gateway, attribution := on(0), on(1), on(2), on(3); gateway && (proxy || dns) && !attribution {
+			continue // TestOwnPods
+		}
 		var set []string
 		for i, s := range switches {
 			set = append(set, fmt.Sprintf("%s=%t", s, on(i)))
@@ -175,6 +179,48 @@ func TestCombinations(t *testing.T) {
 		}
 		require.Empty(t, have, "%v", set)
 	}
+}
+
+// TestOwnPods: the gateway is told of the pods that the chart's own Deployment makes,
+// and of others where values name them; without the cluster's word nothing is made.
+func TestOwnPods(t *testing.T) {
+	suite.Need(t)
+	const flag, other = "--own-pods=", "audit/app=proxy,tier in (a, b)"
+	own := func(set ...string) (flags []string, labels map[string]any) {
+		for _, o := range objects(t, rendered(t, append(set, "gateway.enabled=true")...)) {
+			switch o["kind"] {
+			case "DaemonSet":
+				for _, a := range o.pod().container()["args"].([]any) {
+					if at, ok := strings.CutPrefix(a.(string), flag); ok {
+						flags = append(flags, at)
+					}
+				}
+			case "Deployment":
+				labels = o.at("spec", "selector", "matchLabels").(map[string]any)
+			}
+		}
+		return flags, labels
+	}
+	for _, part := range []string{"proxy.enabled=true", "dns.enabled=true"} {
+		flags, labels := own("proxy.enabled=false", "attribution.enabled=true", "nameOverride=our-name", part)
+		require.Len(t, flags, 1, part)
+		selector, ok := strings.CutPrefix(flags[0], "ns/")
+		require.True(t, ok, flags[0])
+		said := map[string]any{}
+		for _, l := range strings.Split(selector, ",") {
+			k, v, _ := strings.Cut(l, "=")
+			said[k] = v
+		}
+		require.Equal(t, labels, said)
+		flags, _ = own("attribution.enabled=true", `gateway.ownPods[0]=audit/app=proxy\,tier in (a\, b)`, part)
+		require.Len(t, flags, 2)
+		require.Equal(t, other, flags[1])
+		_, complaint, err := helm(t, append([]string{"template", "rel", chart}, append(ranges, setting("proxy.enabled=false", "gateway.enabled=true", part)...)...)...)
+		require.Error(t, err)
+		require.Contains(t, complaint, "attribution.enabled: the gateway would take")
+	}
+	flags, _ := own("proxy.enabled=false")
+	require.Empty(t, flags)
 }
 
 // checkPod holds a pod against Pod Security "restricted", the gateway's against what
@@ -242,6 +288,9 @@ func TestWrongValues(t *testing.T) {
 		{"proxy.service.type=Loadbalancer", "/proxy/service/type"},
 		{"gateway.transport=tproxy", "transport"},
 		{"gateway.skip=null,gateway.enabled=true", "gateway.skip: say what the gateway leaves alone"},
+		{"gateway.ownPods={app=proxy}", "/gateway/ownPods/0"},
+		{"gateway.ownPods={audit/app=proxy},proxy.enabled=false,gateway.enabled=true", "attribution.enabled: only the cluster tells which pods gateway.ownPods names"},
+		{"gateway.enabled=true", "attribution.enabled: the gateway would take"},
 		{"gateway.ledgerPath=relative", "/gateway/ledgerPath"},
 		{"ledger.persistence.enabled=true", "ledger.persistence: 2 replicas"},
 		{"ledger.persistence.accessModes={ReadWriteSome}", "/ledger/persistence/accessModes/0"},

@@ -23,7 +23,7 @@ import (
 func TestServed(t *testing.T) {
 	suite.Need(t)
 	set := []string{
-		"dns.enabled=true", "resolver=127.0.0.1:5399", "gateway.enabled=true", "regions={eastus,westeurope}", "scopes={extension}",
+		"dns.enabled=true", "resolver=127.0.0.1:5399", "gateway.enabled=true", "attribution.enabled=true", "regions={eastus,westeurope}", "scopes={extension}",
 		"parent=http://proxy.example.org:3128", "allowAddresses={10.0.0.0/8}", "trust.configMap=roots", "trial=a b: c", "catalogs.builtin={aml-extension}",
 		"extraArgs={--answer-timeout=3s}", `catalogs.own={"mine.yaml": ` + strconv.Quote(own) + `}`,
 	}
@@ -94,7 +94,7 @@ var ports = regexp.MustCompile(`^(--(?:proxy|dns|admin|redirect|tproxy)=[0-9.]+)
 // inside is an argument as it is said outside a cluster.
 func inside(dir, arg, help string) []string {
 	switch name, _, _ := strings.Cut(arg, "="); name {
-	case "--nftables", "--nftables-skip": // test/e2e tries them
+	case "--nftables", "--nftables-skip", "--kubernetes", "--own-pods": // test/e2e and test/cluster try them
 		return nil
 	case "--watch-files", "--shutdown-delay": // which are made at the same time as the chart
 		if !strings.Contains(help, name) {

@@ -29,4 +29,5 @@ manifest() {
 
 manifest proxy.yaml egressaudit restricted --set dns.enabled=true --set attribution.enabled=true
 manifest gateway.yaml egressaudit-gateway privileged --set proxy.enabled=false --set gateway.enabled=true \
-	--set 'gateway.skip={10.96.0.0/12}' --set attribution.enabled=true
+	--set 'gateway.skip={10.96.0.0/12}' --set attribution.enabled=true \
+	--set 'gateway.ownPods={egressaudit/app.kubernetes.io/name=egressaudit\,app.kubernetes.io/component=proxy}' # of proxy.yaml

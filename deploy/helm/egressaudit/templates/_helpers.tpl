@@ -43,6 +43,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.gateway.enabled (not .Values.gateway.skip) }}
 {{- fail "\n\ngateway.skip: say what the gateway leaves alone: the service range of the cluster, at least. Write --set 'gateway.skip={10.96.0.0/12}'.\n" }}
 {{- end }}
+{{- if and .Values.gateway.enabled (not .Values.attribution.enabled) }}
+{{- if or .Values.proxy.enabled .Values.dns.enabled }}
+{{- fail "\n\nattribution.enabled: the gateway would take what the pods of proxy and dns send, record it twice, and spoil what they find out: only the cluster tells which pods they are. Write --set attribution.enabled=true, or --set proxy.enabled=false (and dns.enabled=false).\n" }}
+{{- else if .Values.gateway.ownPods }}
+{{- fail "\n\nattribution.enabled: only the cluster tells which pods gateway.ownPods names. Write --set attribution.enabled=true, or leave gateway.ownPods empty.\n" }}
+{{- end }}
+{{- end }}
 {{- with .Values.ledger.persistence }}
 {{- if and .enabled (gt (int $.Values.proxy.replicas) 1) (not (has "ReadWriteMany" .accessModes)) }}
 {{- fail (printf "\n\nledger.persistence: %d replicas need a volume that each node can write. Write --set 'ledger.persistence.accessModes={ReadWriteMany}', or --set proxy.replicas=1.\n" (int $.Values.proxy.replicas)) }}
