@@ -82,8 +82,10 @@
 // record that waited for the name of its client says so (held_ms) and counts at
 // the time before it did. An event of a pod stands beside the endpoints that its
 // text names (as URL, image, host that was looked up or dialled; matched as
-// destinations are) where they are blocked, or partial and not by that host; else
-// it is the finding pod_event. Events change no status and no verdict.
+// destinations are) where they are blocked, or partial and not by that host. A
+// BackOff, which says that the pull of an image waits and not why, stands where the
+// Failed of that workload and image does. What stands nowhere is the finding
+// pod_event. Events change no status and no verdict.
 //
 // # Patterns
 //

@@ -136,22 +136,52 @@ func registries(reference string, add func(string, uint16)) {
 	add(hostAndPort(first, 443))
 }
 
-// beside puts events beside the endpoints that they name and that do not work. The
-// others are findings.
+// pulled is an image that a workload needs.
+type pulled struct{ workload, image string }
+
+// wants is what an event tells of the pull of; it has no image where that is not
+// told, or not whose.
+func (e *befallen) wants() pulled {
+	_, quoted, _ := strings.Cut(e.Text, `image "`)
+	if e.Workload == "" {
+		return pulled{}
+	}
+	return pulled{e.Workload, word(quoted, `"`)}
+}
+
+// beside puts events beside the endpoints that they name and that do not work. A
+// BackOff says that the pull of an image waits, and not why: it stands where the
+// Failed of that workload and image does. The others are findings.
 func (j *judgement) beside() {
 	at := map[policy.Match][]*Endpoint{}
 	for i := range j.r.Endpoints {
 		e := &j.r.Endpoints[i]
 		at[e.match()] = append(at[e.match()], e)
 	}
-	told := 0
+	loose, failed := map[*befallen]string{}, map[pulled][]*Endpoint{}
 	for _, e := range j.b.events.list {
-		stands, known := j.stand(e, at)
-		if stands {
+		to, known := j.named(e, at)
+		if len(to) == 0 {
+			loose[e] = known
 			continue
 		}
-		if told++; told <= maxPodEvents {
-			j.find(PodEvent, e.seqs, "%s: %s, %s: %s; %s", orUnknown(e.Workload), orUnknown(e.Reason), times(e.Count), quote(e.Text), known)
+		e.stand(to)
+		if what := e.wants(); e.Reason == "Failed" && what.image != "" {
+			failed[what] = append(failed[what], to...)
+		}
+	}
+	told := 0
+	for _, e := range j.b.events.list {
+		known, ok := loose[e]
+		why := failed[e.wants()]
+		switch {
+		case !ok:
+		case e.Reason == "BackOff" && len(why) > 0:
+			e.stand(why)
+		default:
+			if told++; told <= maxPodEvents {
+				j.find(PodEvent, e.seqs, "%s: %s, %s: %s; %s", orUnknown(e.Workload), orUnknown(e.Reason), times(e.Count), quote(e.Text), known)
+			}
 		}
 	}
 	if more := told - min(told, maxPodEvents) + j.b.events.more; more > 0 {
@@ -159,28 +189,34 @@ func (j *judgement) beside() {
 	}
 }
 
-// stand puts an event beside the endpoints that it names. Where there is none, it
-// says what the event names.
-func (j *judgement) stand(e *befallen, at map[policy.Match][]*Endpoint) (stands bool, known string) {
+// named are the endpoints that an event names and that do not work. Where there are
+// none, known says what it names.
+func (j *judgement) named(e *befallen, at map[policy.Match][]*Endpoint) (to []*Endpoint, known string) {
 	var works []string
 	for _, n := range e.named {
 		for _, p := range inForce(j.b.index.Match(nil, n.name, n.port), j.b.started, j.b.latest) {
-			for _, to := range at[p.Match()] {
-				if !to.fails(n.name.String()) {
+			for _, o := range at[p.Match()] {
+				if o.fails(n.name.String()) {
+					to = append(to, o)
+				} else {
 					works = addWord(works, n.name.String())
-					continue
-				}
-				stands = true
-				if !slices.ContainsFunc(to.Events, func(o Event) bool { return o.Seq == e.Seq }) {
-					to.Events = append(to.Events, e.Event)
 				}
 			}
 		}
 	}
 	if len(works) > 0 {
-		return stands, "what it names is not blocked here: " + listing(works, 3)
+		return to, "what it names is not blocked here: " + listing(works, 3)
 	}
-	return stands, "it names no endpoint of the catalogs"
+	return to, "it names no endpoint of the catalogs"
+}
+
+// stand puts an event beside endpoints, once.
+func (e *befallen) stand(to []*Endpoint) {
+	for _, o := range to {
+		if !slices.Contains(o.Events, e.Event) {
+			o.Events = append(o.Events, e.Event)
+		}
+	}
 }
 
 // fails says whether the endpoint does not work for a host.

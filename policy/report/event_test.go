@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/stretchr/testify/require"
@@ -70,7 +71,10 @@ func TestEventStandsBesideWhatItNames(t *testing.T) {
 		beside[e.Host] = e.Events
 	}
 	first := tape.records[6]
-	require.Equal(t, []Event{{Time: first.Time, Workload: "ml/web", Reason: "Failed", Text: first.Text, Count: 7, Seq: 7}}, beside["*.data.mcr.microsoft.com"])
+	require.Equal(t, []Event{
+		{Time: first.Time, Workload: "ml/web", Reason: "Failed", Text: first.Text, Count: 7, Seq: 7},
+		{Time: first.Time.Add(time.Second), Workload: "ml/web", Reason: "BackOff", Text: tape.records[7].Text, Count: 5, Seq: 8},
+	}, beside["*.data.mcr.microsoft.com"])
 	require.Len(t, beside["*.quay.io"], 1, "the host that fails, not the one that works")
 	require.Equal(t, "ml/job", beside["*.quay.io"][0].Workload)
 	require.Empty(t, beside["mcr.microsoft.com"])
@@ -82,7 +86,6 @@ func TestEventStandsBesideWhatItNames(t *testing.T) {
 	require.Equal(t, []string{
 		`ml/job: BackOff, 2 times: "Back-off restarting failed container"; it names no endpoint of the catalogs`,
 		`ml/job: Failed, once: ` + quote(tape.records[9].Text) + `; what it names is not blocked here: cdn1.quay.io`,
-		`ml/web: BackOff, 5 times: "Back-off pulling image 'mcr.microsoft.com/a'"; what it names is not blocked here: mcr.microsoft.com`,
 		`ml/y: Failed, once: ` + quote(tape.records[12].Text) + `; it names no endpoint of the catalogs`,
 	}, told, "none is lost, of a scope that does not count neither")
 
@@ -99,6 +102,56 @@ func TestEventStandsBesideWhatItNames(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(b.Bytes(), &j))
 	require.Equal(t, map[string]any{"time": first.Time.Format("2006-01-02T15:04:05Z"), "workload": "ml/web", "reason": "Failed", "text": first.Text, "count": 7.0, "seq": 7.0}, j.Endpoints[1].Events[0])
+}
+
+// TestBackOff: it is a finding unless a Failed of the same workload and image says
+// elsewhere why; whichever came first, for a recording may begin between them.
+func TestBackOff(t *testing.T) {
+	c := cat("c", "quay x quay.io", "cdn x *.quay.io", "gcr x gcr.io")
+	const image = "quay.io/a@sha256:ab"
+	failed, waits := pull(image, "https://cdn1.quay.io/x"), `Back-off pulling image "`+image+`"`
+	for name, w := range map[string]struct {
+		events func(*tape) *tape
+		beside []string // reasons, beside *.quay.io
+		found  int
+	}{
+		"after":  {func(t *tape) *tape { return t.event("ml/a", "Failed", failed, 1).event("ml/a", "BackOff", waits, 1) }, []string{"Failed", "BackOff"}, 0},
+		"before": {func(t *tape) *tape { return t.event("ml/a", "BackOff", waits, 1).event("ml/a", "Failed", failed, 1) }, []string{"Failed", "BackOff"}, 0},
+		"two": {func(t *tape) *tape {
+			return t.event("ml/a", "Failed", failed, 1).event("ml/a", "Failed", pull(image, "https://gcr.io/"), 1).event("ml/a", "BackOff", waits, 1)
+		}, []string{"Failed", "BackOff"}, 0},
+		"alone":    {func(t *tape) *tape { return t.event("ml/a", "BackOff", waits, 1) }, nil, 1},
+		"workload": {func(t *tape) *tape { return t.event("ml/b", "Failed", failed, 1).event("ml/a", "BackOff", waits, 1) }, []string{"Failed"}, 1},
+		"nobody":   {func(t *tape) *tape { return t.event("", "Failed", failed, 1).event("", "BackOff", waits, 1) }, []string{"Failed"}, 1},
+		"image": {func(t *tape) *tape {
+			return t.event("ml/a", "Failed", failed, 1).event("ml/a", "BackOff", `Back-off pulling image "quay.io/b"`, 1)
+		}, []string{"Failed"}, 1},
+		"restart": {func(t *tape) *tape {
+			return t.event("ml/a", "Failed", failed, 1).event("ml/a", "BackOff", "Back-off restarting failed container", 1)
+		}, []string{"Failed"}, 1},
+		"reason": {func(t *tape) *tape {
+			return t.event("ml/a", "Failed", failed, 1).event("ml/a", "Failed", `Failed to pull image "`+image+`"`, 1)
+		}, []string{"Failed"}, 1},
+		"works": {func(t *tape) *tape {
+			return t.event("ml/a", "Failed", pull(image, "https://quay.io/"), 1).event("ml/a", "BackOff", waits, 1)
+		}, nil, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := w.events(started().conn("quay.io", ok).conn("cdn1.quay.io", reset1).conn("gcr.io", reset1)).stop().report(Options{Catalogs: []*policy.Catalog{c}})
+			beside := map[string][]string{}
+			for _, e := range r.Endpoints {
+				for _, v := range e.Events {
+					beside[e.Host] = append(beside[e.Host], v.Reason)
+				}
+			}
+			require.Equal(t, w.beside, beside["*.quay.io"])
+			require.Empty(t, beside["quay.io"])
+			require.Len(t, only(r, PodEvent), w.found)
+			if name == "two" {
+				require.Equal(t, []string{"Failed", "BackOff"}, beside["gcr.io"], "each where it belongs")
+			}
+		})
+	}
 }
 
 func TestEventsHaveBounds(t *testing.T) {
