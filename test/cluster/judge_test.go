@@ -66,9 +66,13 @@ func TestCompare(t *testing.T) {
 		"a finding too many": func(_ []deed, r *report) {
 			r.Findings = append(r.Findings, struct{ Kind, Text string }{"flapping", "x"})
 		},
-		"nothing is unlisted":           func(_ []deed, r *report) { r.Unlisted = nil },
-		"an unlisted one too many":      func(_ []deed, r *report) { r.Unlisted = append(r.Unlisted, unlisted{Host: "x"}) },
-		"an unlisted one is blocked":    func(_ []deed, r *report) { r.Unlisted[0].Outcome = "blocked" },
+		"nothing is unlisted":        func(_ []deed, r *report) { r.Unlisted = nil },
+		"an unlisted one too many":   func(_ []deed, r *report) { r.Unlisted = append(r.Unlisted, unlisted{Host: "x"}) },
+		"an unlisted one is blocked": func(_ []deed, r *report) { r.Unlisted[0].Outcome = "blocked" },
+		"an event is a finding": func(_ []deed, r *report) {
+			r.Findings = append(r.Findings, struct{ Kind, Text string }{"pod_event", "azureml/sidecar-1: BackOff"})
+		},
+		"packets went by":               func(_ []deed, r *report) { r.BlindSpots = []string{"packets of UDP went by that no rule"} },
 		"the ledger is damaged":         func(_ []deed, r *report) { r.BlindSpots = []string{"the ledger is damaged: record 7"} },
 		"the client met something else": func(d []deed, _ *report) { d[0].OK = false },
 	} {
