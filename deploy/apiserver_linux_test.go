@@ -194,7 +194,7 @@ func TestAPIServer(t *testing.T) {
 
 // notes: the commands that are printed stand on what was installed.
 func (a *apiserver) notes(t *testing.T) {
-	args := append([]string{"install", "rel", chart, "--namespace", "ns", "--dry-run=server", "--set", "dns.enabled=true,gateway.enabled=true,attribution.enabled=true"}, ranges...)
+	args := append([]string{"install", "rel", chart, "--namespace", "ns", "--dry-run=server", "--set", "dns.enabled=true,gateway.enabled=true,attribution.enabled=true,parentSecret.name=corp,noProxy=.corp.example"}, ranges...)
 	out, err := a.run("", program(t, "helm"), args...)
 	require.NoError(t, err)
 	_, notes, found := strings.Cut(out, "NOTES:")
@@ -203,7 +203,7 @@ func (a *apiserver) notes(t *testing.T) {
 		"kubectl -n ns get service rel-egressaudit -o", "egressaudit env --format az --proxy $PROXY", "egressaudit env --format containerd",
 		"forward . $(kubectl -n ns get service rel-egressaudit-dns", "kubectl -n ns port-forward deployment/rel-egressaudit 3180",
 		"/egressaudit ledger show --format json /ledger/$p.jsonl >$p.jsonl", "BEFORE you uninstall", "helm test rel -n ns",
-		"get secret rel-egressaudit-admin", "get daemonset rel-egressaudit-gateway",
+		"get secret rel-egressaudit-admin", "rollout status daemonset/rel-egressaudit-gateway", "Give ranges: .corp.example",
 	} {
 		require.Contains(t, notes, want)
 	}
