@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -24,6 +25,11 @@ import (
 
 	"github.com/egressaudit/egressaudit/policy"
 )
+
+// What the library does with errors that nobody handles is to sleep until a moment
+// after the last one, which may have been in another story, or by the real clock: for
+// years, then.
+func init() { utilruntime.ErrorHandlers = nil }
 
 // apiServer is client-go's fake one, which can be taken away.
 type apiServer struct {
