@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ type events struct {
 // befallen is an event with what it names.
 type befallen struct {
 	Event
+	told string // the text as far as it tells events apart
 	evidence
 	named []mention
 }
@@ -55,7 +57,8 @@ func (b *book) befell(r *policy.Record) {
 	if r.Observation != nil {
 		e.Workload = keep(r.Workload)
 	}
-	i := slices.IndexFunc(b.events.list, func(o *befallen) bool { return o.Workload == e.Workload && o.Reason == e.Reason && o.Text == e.Text })
+	told := ownPort.ReplaceAllString(e.Text, "->")
+	i := slices.IndexFunc(b.events.list, func(o *befallen) bool { return o.Workload == e.Workload && o.Reason == e.Reason && o.told == told })
 	switch {
 	case i >= 0:
 	case len(b.events.list) >= maxEvents:
@@ -63,12 +66,16 @@ func (b *book) befell(r *policy.Record) {
 		return
 	default:
 		i = len(b.events.list)
-		b.events.list = append(b.events.list, &befallen{Event: e, named: namesIn(e.Text)})
+		b.events.list = append(b.events.list, &befallen{Event: e, told: told, named: namesIn(e.Text)})
 	}
 	at := b.events.list[i]
 	at.Count = min(at.Count+min(max(r.Count, 1), 1e6), 1e9)
 	at.add(r.Seq)
 }
+
+// ownPort is what differs in the text of one failure whenever it is met: the port
+// that the kubelet's socket had, as in "read tcp 10.1.0.2:57620->203.0.113.9:443".
+var ownPort = regexp.MustCompile(`:[0-9]{1,5}->`)
 
 // cutText is s, cut where it is long.
 func cutText(s string, most int) string {

@@ -213,3 +213,20 @@ func TestWhoMissedIt(t *testing.T) {
 	require.Len(t, found, 1)
 	require.True(t, strings.HasPrefix(found[0].Text, "10.1.0.7 (logs/agent-x, DaemonSet/agent) looked up gcr.io"), found[0].Text)
 }
+
+// The kubelet's own port makes no new event of one that it tells again.
+func TestEventsFoldAcrossPorts(t *testing.T) {
+	tape := started().conn("cdn2.quay.io", reset1, from1("ml/web"))
+	for port := range 3 {
+		tape.event("ml/web", "Failed", fmt.Sprintf(`Failed to pull image "quay.io/a": Get "https://cdn2.quay.io/x": read tcp 10.1.0.2:%d->203.0.113.9:443: connection reset by peer`, 57620+port), 1)
+	}
+	tape.event("ml/web", "Failed", `Failed to pull image "quay.io/a": Get "https://cdn2.quay.io/x": read tcp 10.1.0.2:1->203.0.113.8:443: connection reset by peer`, 1)
+	r := tape.stop().report(Options{Catalogs: []*policy.Catalog{cat("c", "quay x quay.io,*.quay.io")}, Scopes: []string{"x"}})
+	var counts []int
+	for _, e := range r.Endpoints {
+		for _, v := range e.Events {
+			counts = append(counts, v.Count)
+		}
+	}
+	require.Equal(t, []int{3, 1}, counts)
+}
