@@ -34,12 +34,17 @@ suite=cluster
 root="the cluster needs namespaces, mounts and cgroups of its own"
 packages="buildah containerd containernetworking-plugins docker-registry etcd-server iproute2 iptables nftables procps runc skopeo squid util-linux"
 
-# left prints what a cluster of ours has left behind.
+# left prints what a cluster of ours has left behind: its names tell the program,
+# and one that still runs is somebody else's.
 left() {
-	ip netns list | grep eacluster || :
-	grep eacluster /proc/mounts || :
-	find /sys/fs/cgroup -name 'eacluster*'
-	find "$TMPDIR" -maxdepth 1 -name 'eacluster*'
+	{
+		ip netns list
+		grep eacluster /proc/mounts
+		find /sys/fs/cgroup -name 'eacluster*'
+		find "$TMPDIR" -maxdepth 1 -name 'eacluster*'
+	} | sed -n 's/.*eacluster\([0-9]*\).*/\1 &/p' | while read -r number what; do
+		[ -e "/proc/$number" ] || echo "$what"
+	done
 }
 
 # timed does a step and says how long it took.
