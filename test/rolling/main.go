@@ -4,14 +4,15 @@
 //
 //	rolling -echo ADDRESS:PORT
 //	rolling -proxy ADDRESS:PORT -target HOST:PORT [-rate N] [-tunnels N] [-duration TIME]
-//	rolling -judge RESULT.json -spared TIME LEDGER...
+//	rolling -judge RESULT.json [-floor N] LEDGER=TIME...
 //
 // The first form is the destination: it sends each line back, and ends the connection
 // behind the line "once". The second is the load; -target is that destination as the
 // proxy reaches it. It says on stderr when all tunnels are open. SIGTERM and SIGINT end
 // it before its time, with its JSON; the exit status is 0 whatever failed. The third
 // says what does not fit: the status is 1 if anything failed, a tunnel was cut before
-// that time, a ledger is not whole, or a connection has no record. 2 is trouble.
+// the TIME at which its replica's drain was over, a ledger is not whole, a connection
+// has no record, or the rate was below the floor. 2 is trouble.
 package main
 
 import (
@@ -24,6 +25,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -41,13 +43,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	f.IntVar(&l.Tunnels, "tunnels", 200, "`NUMBER` of tunnels held open")
 	f.DurationVar(&l.Patience, "patience", 10*time.Second, "`TIME` after which an answer that has not come counts as failed")
 	judged := f.String("judge", "", "hold a load's JSON, a `FILE`, against the ledgers that follow")
-	spared := f.String("spared", "", "no tunnel may be cut before this `TIME` (RFC 3339)")
+	floor := f.Float64("floor", 0, "`NUMBER` of new connections a second that prove something")
 	duration := f.Duration("duration", time.Minute, "`TIME` that it lasts")
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
 	if *judged != "" {
-		return verdict(*judged, *spared, f.Args(), stdout, stderr)
+		return verdict(*judged, *floor, f.Args(), stdout, stderr)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -88,19 +90,35 @@ func (l *load) check(echo string) error {
 }
 
 // verdict is the third form.
-func verdict(result, spared string, ledgers []string, stdout, stderr io.Writer) int {
+func verdict(result string, floor float64, args []string, stdout, stderr io.Writer) int {
 	r, err := readResult(result)
-	at, bad := time.Parse(time.RFC3339Nano, spared)
-	if err = errors.Join(err, bad); err != nil || len(ledgers) == 0 {
-		fmt.Fprintln(stderr, "rolling: -judge RESULT.json -spared TIME LEDGER...:", err)
+	replicas, bad := readReplicas(args)
+	if err := errors.Join(err, bad); err != nil {
+		fmt.Fprintln(stderr, "rolling:", err)
 		return 2
 	}
-	wrong := judge(r, ledgers, at)
+	wrong := judge(r, replicas, floor)
 	for _, w := range wrong {
 		fmt.Fprintln(stderr, "rolling:", w)
 	}
 	fmt.Fprintf(stdout, "rolling: %.0f new connections a second of %.0f asked (least %d), %d in all, %d took a second or more, the slowest %d ms (%.0f s after the beginning); %d tunnels begun, %d cut by a drain; %d ledgers; %d wrong\n",
 		r.Rate.Held, r.Rate.Asked, r.Rate.Least, r.Connections.Begun, r.Connections.Slow, r.Connections.SlowestMS,
-		r.Connections.SlowestAt.Sub(r.Begun).Seconds(), r.Tunnels.Begun, len(r.Cuts), len(ledgers), len(wrong))
+		r.Connections.SlowestAt.Sub(r.Begun).Seconds(), r.Tunnels.Begun, len(r.Cuts), len(replicas), len(wrong))
 	return min(len(wrong), 1)
+}
+
+// readReplicas reads LEDGER=TIME of each.
+func readReplicas(args []string) (replicas []Replica, err error) {
+	for _, arg := range args {
+		path, text, _ := strings.Cut(arg, "=")
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return nil, fmt.Errorf("%q: write LEDGER=TIME, the time as in RFC 3339: %w", arg, err)
+		}
+		replicas = append(replicas, Replica{path, at})
+	}
+	if len(replicas) == 0 {
+		return nil, errors.New("name the ledgers, each with the end of its replica's drain: LEDGER=TIME")
+	}
+	return replicas, nil
 }

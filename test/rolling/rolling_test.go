@@ -46,7 +46,6 @@ type pod struct {
 	proxy, admin string
 	ledger       string
 	told         time.Time // of SIGTERM
-	gone         time.Time
 	ended        chan struct{}
 	err          error
 	said         *lines
@@ -92,7 +91,6 @@ func startPod(t *testing.T, program, dir string, n int) *pod {
 			}
 		}
 		p.err = p.cmd.Wait()
-		p.gone = time.Now()
 	}()
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
@@ -257,18 +255,11 @@ func TestRollingRestart(t *testing.T) {
 		p.stop(t)
 	}
 
-	var ledgers []string
+	var replicas []Replica
 	for _, p := range pods {
-		ledgers = append(ledgers, p.ledger)
+		replicas = append(replicas, Replica{p.ledger, p.told.Add(delay + drain)})
 	}
-	require.Empty(t, judge(r, ledgers, pods[0].told.Add(delay+drain)))
-	for _, c := range r.Cuts {
-		in := false
-		for _, p := range pods[:2] {
-			in = in || !c.Cut.Before(p.told.Add(delay+drain)) && !c.Cut.After(p.gone.Add(delay))
-		}
-		require.True(t, in, "a tunnel was cut before the drain was over: %+v, pods told at %v and %v", c, pods[0].told, pods[1].told)
-	}
+	require.Empty(t, judge(r, replicas, 0))
 	require.Equal(t, l.Tunnels, r.Tunnels.OK-len(r.Cuts), "who was cut came back")
 	t.Logf("%.0f connections a second of %.0f asked (least %d), slowest %d ms; %d in all, %d tunnels, %d cut by a drain",
 		r.Rate.Held, r.Rate.Asked, r.Rate.Least, r.Connections.SlowestMS, r.Connections.OK, l.Tunnels, len(r.Cuts))
