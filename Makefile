@@ -65,7 +65,7 @@ image:            ## the image, into ./egressaudit-image.tar, without a Docker d
 
 manifests:        ## deploy/kubernetes, anew from the chart: needs helm, in $HELM or the path
 	@sh deploy/kubernetes/generate.sh
-cluster:          ## an install on a real Kubernetes, and its report held against the truth: root, Debian 12
+cluster:          ## an install on a real Kubernetes, its report held against the truth, and a rolling restart: root, Debian 12
 	@EGRESSAUDIT_E2E=$${EGRESSAUDIT_E2E:-try} sh test/cluster/run.sh
 
 cluster-up:       ## that Kubernetes with egressaudit, until ^C; cluster-sh looks inside, cluster-down ends it

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,10 +53,30 @@ func (o options) play(ctx context.Context, out io.Writer) (err error) {
 		<-ctx.Done()
 		return nil
 	}
-	if err := l.trial(ctx); err != nil {
-		return err
+	return l.playStages(ctx)
+}
+
+// playStages plays what -play names. A wrong report does not keep the next stage from
+// being played.
+func (l *lab) playStages(ctx context.Context) error {
+	var judged error
+	if l.plays("trial") {
+		if err := l.trial(ctx); err != nil {
+			return err
+		}
+		var wrong *mistakes
+		if judged = l.steps.do("hold the report against the truth", l.judge); judged != nil && !errors.As(judged, &wrong) {
+			return judged
+		}
 	}
-	return l.steps.do("hold the report against the truth", l.judge)
+	if l.plays("rolling") {
+		return errors.Join(judged, l.rolling(ctx))
+	}
+	return judged
+}
+
+func (l *lab) plays(stage string) bool {
+	return slices.Contains(strings.Split(l.options.stages, ","), stage)
 }
 
 // build makes the network, the cluster, and egressaudit in it.
@@ -71,7 +92,10 @@ func (l *lab) build(ctx context.Context) error {
 	if l.die {
 		all = append(all, step{"the end, by SIGKILL", l.killed})
 	}
-	for _, s := range append(all, step{"egressaudit, by helm", l.installAudit}, step{"containerd through egressaudit", l.through}) {
+	if l.hold || l.plays("trial") {
+		all = append(all, step{"egressaudit, by helm", l.installAudit}, step{"containerd through egressaudit", l.through})
+	}
+	for _, s := range all {
 		if err := l.steps.do(s.what, func() error { return s.do(ctx) }); err != nil {
 			return err
 		}
@@ -172,7 +196,8 @@ func (l *lab) save() error {
 		return nil
 	}
 	if l.node != nil && l.node.space != nil {
-		for name, args := range map[string][]string{"pods": {"get", "pods", "-A", "-o", "yaml"}, "events": {"get", "events", "-A"}, "audit": {"logs", "-n", "egressaudit", "-l", "app.kubernetes.io/name=egressaudit", "--tail=-1"}} {
+		for name, args := range map[string][]string{"pods": {"get", "pods", "-A", "-o", "yaml"}, "events": {"get", "events", "-A"}, "audit": {"logs", "-n", "egressaudit", "-l", "app.kubernetes.io/name=egressaudit", "--tail=-1"},
+			"rolling": {"logs", "-n", "rolling", "-l", "app.kubernetes.io/name=egressaudit", "--prefix", "--tail=-1"}} {
 			out, err := l.node.kubectl(args...)
 			os.WriteFile(l.dir+"/logs/"+name+".txt", fmt.Append(nil, out, err), 0o644)
 		}

@@ -41,8 +41,10 @@ func main() {
 type options struct {
 	kube, helm, program, client, image string // files
 	chart                              string
+	rollingProgram                     string // a file
 	hold, sweep, die                   bool
-	keep                               string
+	keep, stages                       string
+	pace                               pace
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -55,12 +57,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&o.image, "image", "", "egressaudit's image, as a docker-archive: a `FILE`")
 	f.StringVar(&o.chart, "chart", "../../deploy/helm/egressaudit", "egressaudit's chart: a `FOLDER`")
 	f.StringVar(&o.client, "client", "", "the program of test/cluster/client: a `FILE`")
+	f.StringVar(&o.rollingProgram, "rolling", "", "the program of test/rolling: a `FILE`")
+	f.StringVar(&o.stages, "play", "trial,rolling", "what to play: a `LIST` of trial and rolling")
+	f.IntVar(&o.pace.tunnels, "tunnels", 200, "`NUMBER` of tunnels held open while replicas are replaced")
+	f.IntVar(&o.pace.rate, "rate", 500, "`NUMBER` of new connections a second meanwhile")
+	f.IntVar(&o.pace.floor, "floor", 450, "`NUMBER` of them below which nothing is proven")
+	f.DurationVar(&o.pace.delay, "delay", 5*time.Second, "shutdownDelaySeconds of those replicas, a `TIME`")
+	f.DurationVar(&o.pace.drain, "drain", 10*time.Second, "drainSeconds of those replicas, a `TIME`")
 	f.BoolVar(&o.hold, "hold", false, "let the cluster stand after egressaudit was installed, until ^C, and play no trial")
 	f.StringVar(&o.keep, "keep", "", "copy ledgers, report, truth and logs into a `FOLDER`")
 	f.BoolVar(&o.die, "die", false, "be killed in the middle, to see what is left")
 	f.BoolVar(&o.sweep, "sweep", false, "only remove what a killed cluster left")
 	if err := f.Parse(args); err != nil {
 		return 2
+	}
+	for _, stage := range strings.Split(o.stages, ",") {
+		if stage != "trial" && stage != "rolling" {
+			fmt.Fprintf(stderr, "cluster: -play %q: write trial, rolling, or trial,rolling\n", o.stages)
+			return 2
+		}
 	}
 	if err := sweep(); err != nil || o.sweep {
 		return status(err, stderr)
@@ -74,7 +89,7 @@ func status(err error, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrong):
-		fmt.Fprintln(stderr, wrong)
+		fmt.Fprintln(stderr, err)
 		return 1
 	}
 	fmt.Fprintln(stderr, "cluster:", err)

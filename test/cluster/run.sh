@@ -1,13 +1,15 @@
 #!/bin/sh
 # run.sh proves egressaudit on a real cluster (see README.md): it installs what is
-# missing of Debian's packages, builds what has to be built, and plays the trial.
+# missing of Debian's packages, builds what has to be built, and plays the trial and
+# the rolling restart.
 #
-#   sudo test/cluster/run.sh            the trial; first, one that is killed midway
+#   sudo test/cluster/run.sh            all of it; first, a cluster that is killed midway
 #   sudo test/cluster/run.sh up         only the cluster, with egressaudit, until ^C
 #   sudo test/cluster/run.sh sh [CMD]   a shell, or a command, on the node of that one
 #   sudo test/cluster/run.sh down       as ^C there
 #
-# Other arguments go to the program: -keep FOLDER keeps report, truth and logs.
+# Other arguments go to the program: -keep FOLDER keeps report, truth and logs, -play
+# rolling plays the rolling restart alone.
 set -eu
 cd "$(dirname "$0")"
 
@@ -61,7 +63,7 @@ tools() {
 
 programs() {
 	bin=$TMPDIR/bin image=$TMPDIR/egressaudit.tar
-	go build -o "$bin/cluster" . && CGO_ENABLED=0 go build -ldflags "-s -w" -o "$bin/client" ./client && go build -o "$bin/egressaudit" ../../cmd/egressaudit &&
+	go build -o "$bin/cluster" . && CGO_ENABLED=0 go build -ldflags "-s -w" -o "$bin/client" ./client && CGO_ENABLED=0 go build -o "$bin/rolling" ../rolling && go build -o "$bin/egressaudit" ../../cmd/egressaudit &&
 		IMAGE=lab.invalid/egressaudit:1 sh ../../deploy/image.sh "$image"
 }
 
@@ -76,14 +78,14 @@ run_tests() {
 	PATH=/usr/sbin:/sbin:$PATH
 	timed "Kubernetes and helm, built or cached" tools || return
 	timed "programs and image" programs || return
-	set -- -kube "$kube" -helm "$helm" -program "$bin/egressaudit" -client "$bin/client" -image "$image" "$@"
+	set -- -kube "$kube" -helm "$helm" -program "$bin/egressaudit" -client "$bin/client" -rolling "$bin/rolling" -image "$image" "$@"
 	case " $* " in
 	*" -hold "*) ;;
 	*)
 		echo "cluster: a cluster that is killed"
 		"$bin/cluster" "$@" -die || :
 		clean "a killed cluster" || return
-		echo "cluster: the trial"
+		echo "cluster: one that plays"
 		;;
 	esac
 	status=0

@@ -80,11 +80,12 @@ func firewall() string {
 %s    ip saddr != { %s, %s } accept;
     ip daddr %s meta l4proto { tcp, udp } th dport 53 accept;
     ip daddr %s tcp dport 3128 accept;
-%s    meta l4proto { tcp, udp } update @astray { ip saddr . ip daddr . th dport };
+%s    ip daddr %s tcp dport %s accept;
+    meta l4proto { tcp, udp } update @astray { ip saddr . ip daddr . th dport };
     drop;
   }
 }
-`, &faults, nodeAddr, podRange, nameServer, strings.TrimSuffix(squid, ":3128"), &open)
+`, &faults, nodeAddr, podRange, nameServer, strings.TrimSuffix(squid, ":3128"), &open, rollingAddr, rollingPort)
 }
 
 // inspection are the firewall's rules by what a packet holds, for iptables.
@@ -124,6 +125,7 @@ func (w *network) people(ctx context.Context, dir string) error {
 	for i, d := range destinations {
 		w.out.names[d.host], w.out.lies[d.host] = at(i), d.fault
 	}
+	w.out.names[rollingHost] = netip.MustParseAddr(rollingAddr)
 	if err := os.WriteFile(dir+"/ca.pem", ca.pem(), 0o644); err != nil {
 		return err
 	}
