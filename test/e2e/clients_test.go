@@ -302,7 +302,7 @@ func TestManyAtOnce(t *testing.T) {
 	const clients = 150
 	w := newWorld(t)
 	x, status := w.run(t, nil, nil, "sh", "-c",
-		`seq `+strconv.Itoa(clients)+` | xargs -P 30 -I N curl -sS --cacert "$0" -o /dev/null https://web.egress.test/bytes/N000`, w.ca)
+		`seq `+strconv.Itoa(clients)+` | xargs -P 30 -I {} curl -sS --cacert "$0" -o /dev/null https://web.egress.test/bytes/{}000`, w.ca)
 	require.Zero(t, status, x.said())
 	records := x.records(t)
 	for i, r := range records {
