@@ -101,17 +101,26 @@ func complete(r *policy.Record) {
 	}
 }
 
+// meeting is how many texts whose hashes meet are kept: with one alone, two texts of
+// every line could take turns in pushing each other out.
+const meeting = 4
+
 // intern is b as a string, the one of an earlier line where possible. Long texts
 // are not kept, so that no file can make the decoder big.
 func (d *decoder) intern(b []byte) string {
 	if len(b) == 0 || len(b) > 128 {
 		return string(b)
 	}
-	slot := &d.texts[maphash.Bytes(d.seed, b)%uint64(len(d.texts))]
-	if *slot != string(b) {
-		*slot = string(b)
+	at := maphash.Bytes(d.seed, b) % uint64(len(d.texts)/meeting) * meeting
+	set := d.texts[at : at+meeting]
+	for _, text := range set {
+		if text == string(b) {
+			return text
+		}
 	}
-	return *slot
+	copy(set[1:], set)
+	set[0] = string(b)
+	return set[0]
 }
 
 // short reads a line that has nothing odd; ok is false for every other.
