@@ -69,7 +69,7 @@ func (s stream) of(path string) iter.Seq2[*policy.Record, error] {
 // made while the batch before it was filled, so that rooms for four are never
 // taken again too early.
 const (
-	batchPairs = 16
+	batchPairs = 64
 	batches    = 3
 	aheadRooms = 4 * batchPairs
 )
