@@ -21,9 +21,6 @@ const (
 	subjectWidth = 26
 )
 
-// maxWord is how many octets of a text are shown.
-const maxWord = 253 // the longest name
-
 // paints are the colours of outcomes; they say nothing that the word does not.
 var paints = map[policy.Outcome]string{
 	policy.OK: "\x1b[32m", policy.Failed: "\x1b[31m", policy.Denied: "\x1b[33m", policy.Abandoned: "\x1b[33m",
@@ -58,22 +55,11 @@ func column(b []byte, s string, width int) []byte {
 // word makes a text of somebody else one word of a line: escaped, cut where it
 // is long, and in quotes where a blank could pass for the next column.
 func word(s string) string {
-	s = report.Escape(cut(s))
+	s = report.Escape(report.Cut(s))
 	if s == "" || strings.ContainsAny(s, ` "`) {
 		return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
 	}
 	return s
-}
-
-func cut(s string) string {
-	if len(s) <= maxWord {
-		return s
-	}
-	n := maxWord
-	for n > maxWord-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "..."
 }
 
 func appendSeen(b []byte, o *policy.Observation, color bool) []byte {
@@ -106,7 +92,7 @@ func subject(o *policy.Observation) string {
 	case o.Kind == policy.KindQuery && o.Type != "":
 		return word(name) + " " + word(o.Type)
 	case o.Port != 0:
-		return word(policy.JoinPort(cut(name), o.Port))
+		return word(policy.JoinPort(report.Cut(name), o.Port))
 	}
 	return word(name)
 }
@@ -195,7 +181,7 @@ func eventText(r *policy.Record) string {
 	if r.Count > 1 {
 		out += fmt.Sprintf(" x%d", r.Count)
 	}
-	return out + " " + report.Escape(cut(r.Text))
+	return out + " " + report.Escape(report.Cut(r.Text))
 }
 
 // otherText is a mark, a lost record, or one of a kind that is not known here.
@@ -208,7 +194,7 @@ func otherText(r *policy.Record) string {
 		out = append(out, strconv.Itoa(r.Count)+" records:")
 	}
 	if r.Why != "" {
-		out = append(out, report.Escape(cut(r.Why)))
+		out = append(out, report.Escape(report.Cut(r.Why)))
 	}
 	return strings.Join(out, " ")
 }

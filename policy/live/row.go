@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/report"
@@ -13,7 +12,6 @@ import (
 
 // Bounds of the stream of connections.
 const (
-	maxText   = 253 // octets of a text in a row: the longest name
 	keptRows  = 128 // for browsers that come or come back
 	batchRows = 50  // told at once
 )
@@ -40,20 +38,20 @@ func rowOf(r *policy.Record) (row, bool) {
 	case policy.KindStop:
 		out.subject = "the recording ends"
 	case policy.KindMark:
-		out.subject = "phase: " + clip(r.Text)
+		out.subject = "phase: " + report.Cut(r.Text)
 	case policy.KindLost:
-		out.subject = fmt.Sprintf("%d records could not be written: %s", max(r.Count, 1), clip(r.Why))
+		out.subject = fmt.Sprintf("%d records could not be written: %s", max(r.Count, 1), report.Cut(r.Why))
 	case policy.KindEvent:
-		out.subject = clip(r.Reason + ": " + r.Text)
+		out.subject = report.Cut(r.Reason + ": " + r.Text)
 		if o != nil {
-			out.from = clip(o.Workload)
+			out.from = report.Cut(o.Workload)
 		}
 	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
 		if o == nil || o.Origin != "" && o.Origin != policy.OriginClient || r.Kind == policy.KindQuery && o.Outcome == policy.OK {
 			return row{}, false
 		}
-		out.subject, out.fate, out.open = subject(o), clip(string(o.Outcome)), o.Open
-		out.why, out.from = reason(o), clip(o.Workload)
+		out.subject, out.fate, out.open = subject(o), report.Cut(string(o.Outcome)), o.Open
+		out.why, out.from = reason(o), report.Cut(o.Workload)
 		if out.from == "" && o.Client.IsValid() {
 			out.from = o.Client.Addr().Unmap().String()
 		}
@@ -65,12 +63,12 @@ func rowOf(r *policy.Record) (row, bool) {
 
 // subject is what a client asked for.
 func subject(o *policy.Observation) string {
-	name := clip(cmp.Or(o.Name, o.Asked, o.SNI, o.Host, o.Resolved))
+	name := report.Cut(cmp.Or(o.Name, o.Asked, o.SNI, o.Host, o.Resolved))
 	switch {
 	case name == "" && o.Address.IsValid():
 		return o.Address.String()
 	case o.Kind == policy.KindQuery:
-		return strings.TrimSpace(cmp.Or(name, "-") + " " + clip(o.Type))
+		return strings.TrimSpace(cmp.Or(name, "-") + " " + report.Cut(o.Type))
 	case o.Port != 0:
 		return policy.JoinPort(name, o.Port)
 	}
@@ -82,26 +80,14 @@ func reason(o *policy.Observation) string {
 	if o.Error == "" && o.Outcome == policy.OK {
 		return ""
 	}
-	out := clip(cmp.Or(string(o.Error), "no error"))
+	out := report.Cut(cmp.Or(string(o.Error), "no error"))
 	if o.Stage != "" {
-		out += " at " + clip(string(o.Stage))
+		out += " at " + report.Cut(string(o.Stage))
 	}
 	if o.By != "" {
-		out += ", by " + clip(string(o.By))
+		out += ", by " + report.Cut(string(o.By))
 	}
 	return out
-}
-
-// clip is s, cut where it is long.
-func clip(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	n := maxText
-	for n > maxText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }
 
 // signs stand beside the words of fates, so that colour alone says nothing.

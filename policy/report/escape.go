@@ -7,6 +7,22 @@ import (
 	"unicode/utf8"
 )
 
+// longestName is how many octets of a text Cut leaves: those of the longest name.
+const longestName = 253
+
+// Cut is s, cut before a letter where it is longer than a name can be; "..." tells.
+// What is cut is not escaped.
+func Cut(s string) string {
+	if len(s) <= longestName {
+		return s
+	}
+	n := longestName
+	for n > longestName-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "..."
+}
+
 // Escape makes a text of somebody else safe to print: control characters (ESC,
 // NUL, the C1 range), bidi and other invisible format characters, unusual
 // blanks and bytes that are no UTF-8 become \x1b or \u202e. The result is one
