@@ -3,20 +3,56 @@ package main
 import (
 	"errors"
 	"iter"
+	"slices"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/policy/report"
 )
 
-// readAll feeds whole ledgers to one engine, several in the order of time: replicas
-// record one install between them, the look-up here and its connection there. Damage
-// makes the report doubt; a file that is no ledger is an error.
+// readAll makes a report over whole ledgers.
 func readAll(o report.Options, files []string) (*report.Report, error) {
+	e, err := engineOf(o, files, everyRecord)
+	if err != nil {
+		return nil, err
+	}
+	return e.Report(), nil
+}
+
+// readBeside is readAll that holds each vantage apart, too, where there are several.
+func readBeside(o report.Options, files []string) (*report.Report, error) {
+	o.Index = policy.NewIndex(o.Catalogs...) // one for all engines
+	e, err := engineOf(o, files, everyRecord)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := vantagesOf(files)
+	if err != nil || len(seen) < 2 {
+		return e.Report(), err
+	}
+	var sides []*report.Engine
+	for _, v := range seen {
+		o.Files = v.files
+		side, err := engineOf(o, v.files, func(r *policy.Record) bool { return r.Vantage == v.name })
+		if err != nil {
+			return nil, err
+		}
+		sides = append(sides, side)
+	}
+	e.Beside(sides...)
+	return e.Report(), nil
+}
+
+func everyRecord(*policy.Record) bool { return true }
+
+// engineOf feeds the wanted records of whole ledgers to one engine, several in the
+// order of time: replicas record one install between them, the look-up here and its
+// connection there. Damage makes the report doubt; a file that is no ledger is an error.
+func engineOf(o report.Options, files []string, wanted func(*policy.Record) bool) (*report.Engine, error) {
 	e := report.New(o)
 	var all []*reading
 	for n, f := range files {
-		r := &reading{ledger: n}
+		r := &reading{ledger: n, wanted: wanted}
 		r.next, r.stop = iter.Pull2(ledger.Stream(f))
 		defer r.stop()
 		all = append(all, r)
@@ -33,13 +69,66 @@ func readAll(o report.Options, files []string) (*report.Report, error) {
 			return nil, err
 		}
 	}
-	return e.Report(), nil
+	return e, nil
 }
+
+// vantage is one place, and the ledgers with records from there.
+type vantage struct {
+	name  string
+	files []string
+}
+
+// vantagesOf are the vantages of ledgers, by their sessions and first records.
+func vantagesOf(files []string) ([]vantage, error) {
+	var out []vantage
+	for _, f := range files {
+		in, err := vantagesIn(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range in {
+			i := slices.IndexFunc(out, func(o vantage) bool { return o.name == v })
+			if i < 0 {
+				i, out = len(out), append(out, vantage{name: v})
+			}
+			out[i].files = append(out[i].files, f)
+		}
+	}
+	return out, nil
+}
+
+// vantagesIn are those of one ledger; none where it has no record.
+func vantagesIn(path string) (out []string, err error) {
+	enter := func(seq iter.Seq2[*policy.Record, error], most int) {
+		for rec, bad := range seq {
+			var damage *ledger.Damage
+			switch {
+			case errors.As(bad, &damage):
+				continue
+			case bad != nil:
+				err = bad
+				return
+			case !slices.Contains(out, rec.Vantage):
+				out = append(out, rec.Vantage)
+			}
+			if len(out) == most {
+				return
+			}
+		}
+	}
+	enter(ledger.Read(path), 1)
+	enter(ledger.Sessions(path), maxVantages)
+	return out, err
+}
+
+// maxVantages bounds those of one ledger.
+const maxVantages = 64
 
 // reading is one ledger of several that are read.
 type reading struct {
 	ledger int
 	record *policy.Record // the one that comes next; nil: there is none
+	wanted func(*policy.Record) bool
 	next   func() (*policy.Record, error, bool)
 	stop   func()
 }
@@ -57,7 +146,7 @@ func (r *reading) advance(e *report.Engine) error {
 			e.Damage(err)
 		case err != nil:
 			return err
-		default:
+		case r.wanted(record):
 			r.record = record
 			return nil
 		}

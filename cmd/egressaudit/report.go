@@ -31,7 +31,8 @@ func newReport(env environ) *cobra.Command {
 It judges afresh: an old ledger can be held against a new catalog. Where
 --catalog, --region, --set or --scope is not given, the recordings' is taken.
 Ledgers of several vantages are put beside each other besides, and the report
-says which vantage lacks what.
+says which vantage lacks what; what fails at one is a gap, though it works at
+another.
 
 Exit status: 0 no gap that --fail-on names, 1 such a gap, 2 trouble, 3 cannot
 tell (the ledger is damaged, nothing was observed, records were lost).`,
@@ -76,75 +77,21 @@ func makeReport(env environ, r *required, o *rendering, narrow bool, opt report.
 		return err
 	}
 	opt.Catalogs, opt.Scopes, opt.Version = catalogs, r.scopes, version()
-	rep, err := readAll(opt, files)
+	rep, err := readBeside(opt, files)
 	if err != nil {
 		return err
-	}
-	if err := together(rep, opt, narrow); err != nil {
-		return err
-	}
-	if err := o.write(env, env.stdout, rep); err != nil {
-		return err
-	}
-	return exit(rep.ExitStatus(on))
-}
-
-// together adds to a report over several ledgers what they say together: by
-// vantage, and with narrow, of the hosts behind wildcards.
-func together(rep *report.Report, o report.Options, narrow bool) error {
-	sides, err := byVantage(o.Files)
-	if err != nil {
-		return err
-	}
-	if len(sides) > 1 {
-		reports, err := readEach(o, sides)
-		if err != nil {
-			return err
-		}
-		rep.Matrix = report.Across(reports)
 	}
 	if narrow {
-		trials, err := readEach(o, apart(o.Files))
+		trials, err := readEach(opt, apart(files))
 		if err != nil {
 			return err
 		}
 		rep.Narrowing = report.Narrow(trials)
 	}
-	return nil
-}
-
-// byVantage are the ledgers of each vantage.
-func byVantage(files []string) ([][]string, error) {
-	var out [][]string
-	at := map[string]int{}
-	for _, f := range files {
-		v, err := vantageOf(f)
-		if err != nil {
-			return nil, err
-		}
-		i, ok := at[v]
-		if !ok {
-			i, at[v] = len(out), len(out)
-			out = append(out, nil)
-		}
-		out[i] = append(out[i], f)
+	if err := o.write(env, env.stdout, rep); err != nil {
+		return err
 	}
-	return out, nil
-}
-
-// vantageOf is the vantage of a ledger's first record; "" where it has none.
-func vantageOf(path string) (string, error) {
-	for rec, err := range ledger.Read(path) {
-		var damage *ledger.Damage
-		switch {
-		case errors.As(err, &damage):
-			continue
-		case err != nil:
-			return "", err
-		}
-		return rec.Vantage, nil
-	}
-	return "", nil
+	return exit(rep.ExitStatus(on))
 }
 
 // apart is a list of its own for each file.

@@ -17,7 +17,7 @@ func (j *judgement) cause(e *policy.Endpoint, sites []*site, s Status) *Cause {
 	r := e.Requirement
 	a := asking{
 		host: e.Host.String(), port: e.Port, protocol: r.Protocol, needs: r.Needs, sites: bad, fail: bad[0].fail,
-		vantage: j.r.Trial.Vantage, source: cmp.Or(r.Source, e.Catalog.Source.URL),
+		vantage: cmp.Or(sameVantage(bad), j.r.Trial.Vantage), source: cmp.Or(r.Source, e.Catalog.Source.URL),
 	}
 	if r.Optional {
 		a.note = " (the catalog calls this endpoint optional)"
@@ -39,7 +39,7 @@ func broken(sites []*site) []*site {
 	var out []*site
 	for _, s := range sites {
 		if s.fail != nil {
-			out = append(out, s)
+			out = append(out, cmp.Or(s.alone, s))
 		}
 	}
 	slices.SortStableFunc(out, func(a, b *site) int {

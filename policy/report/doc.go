@@ -47,6 +47,10 @@
 // that the others recorded on does not make a look-up right before its end a finding,
 // for they may be elsewhere.
 //
+// Of several vantages each is judged apart, too ([Engine.Beside]): what does not work
+// at one is a gap, whatever became of it at another; and what was reached there alone
+// is a doubt.
+//
 // A resolver may stand in between, so that questions come from its address and
 // connections from others. It does for certain where a client that never asked
 // anything connects to what was looked up, by address (captured, or asked for),

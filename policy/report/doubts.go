@@ -37,6 +37,7 @@ func (j *judgement) doubts() {
 		j.doubt("none of the %d required endpoints was exercised", r.Required)
 	}
 	j.halfSeen()
+	j.quietSides()
 }
 
 // halfSeen doubts what was seen of required endpoints and proves nothing: of

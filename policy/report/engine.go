@@ -32,6 +32,8 @@ type Engine struct {
 	opt  Options
 	book *book
 	open map[string]sight // interim records, by id
+
+	sides []*Engine // of each vantage alone
 }
 
 const maxOpen = 16384
@@ -117,15 +119,20 @@ func (e *Engine) Lost(n uint64, why string) {
 }
 
 // Report is the judgement of what was added so far.
-func (e *Engine) Report() *Report {
+func (e *Engine) Report() *Report { return e.judge().r }
+
+func (e *Engine) judge() *judgement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b := e.book
+	b, sides := e.book, []*judgement(nil)
+	for _, s := range e.sides {
+		sides = append(sides, s.judge())
+	}
 	if len(e.open) > 0 {
 		b = b.clone()
 		b.countOpen(e.open)
 	}
-	return judge(e.opt, b)
+	return judge(e.opt, b, sides)
 }
 
 func (e *Engine) observe(r *policy.Record) {

@@ -21,12 +21,13 @@ type judgement struct {
 	trail     map[string]trail
 	connected map[string]bool // hosts
 	clock     clock
+	sides     []*judgement // of each vantage alone; none: there is but one
 	r         *Report
 }
 
 // judge makes the report of b.
-func judge(o Options, b *book) *Report {
-	j := &judgement{opt: o, b: b, sites: map[*policy.Endpoint]map[string]*site{}, connected: map[string]bool{}}
+func judge(o Options, b *book, sides []*judgement) *judgement {
+	j := &judgement{opt: o, b: b, sides: sides, sites: map[*policy.Endpoint]map[string]*site{}, connected: map[string]bool{}}
 	j.trail = j.trails()
 	j.bypass = newBypass(j.noProxy())
 	if len(o.Scopes) > 0 {
@@ -51,7 +52,8 @@ func judge(o Options, b *book) *Report {
 	j.doubts()
 	j.blindSpots()
 	j.verdict()
-	return j.r
+	j.r.Matrix = across(sides)
+	return j
 }
 
 func (j *judgement) noProxy() []string {
@@ -158,6 +160,7 @@ func (j *judgement) endpoint(e *policy.Endpoint) {
 	sites := j.sorted(e)
 	for _, s := range sites {
 		s.judge(j.bypass, e)
+		j.aside(s, e)
 		out.Hosts = append(out.Hosts, s.row())
 	}
 	out.Status, out.Beats = status(sites), j.beats(sites...)

@@ -33,6 +33,18 @@ type Lack struct {
 	Unseen  []string `json:"unseen"` // unused here, and tried elsewhere
 }
 
+// across is the matrix of sides; nil where there are none.
+func across(sides []*judgement) *Matrix {
+	if len(sides) == 0 {
+		return nil
+	}
+	var reports []*Report
+	for _, s := range sides {
+		reports = append(reports, s.r)
+	}
+	return Across(reports)
+}
+
 // Across puts reports beside each other: one for each vantage, which is told by
 // Trial.Vantage, all over the same catalogs and scopes.
 func Across(reports []*Report) *Matrix {

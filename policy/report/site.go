@@ -19,6 +19,10 @@ type site struct {
 	state Status
 	fail  *failure // why it is blocked or partial
 	flaps bool     // failed and works now
+
+	vantage string   // where it was seen alone; "": by all together
+	alone   *site    // as a vantage saw it, where it does not work, though by all together it would
+	quiet   []string // vantages at which it was reached alone, though by all together it works
 }
 
 // judge gives the site its state, by what proves most: attempts that were ok or
@@ -103,6 +107,9 @@ func (s *site) row() Host {
 			h.Failed = max(h.Failed, 1)
 			h.Attempts = max(h.Attempts, h.OK+h.Failed)
 		}
+	}
+	if s.alone != nil {
+		h.Error = s.fail.Error
 	}
 	return h
 }

@@ -1,0 +1,110 @@
+package report
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/egressaudit/egressaudit/policy"
+)
+
+// beside judges tapes together, and each vantage apart.
+func beside(o Options, tapes ...*tape) *Report {
+	type entry struct {
+		ledger int
+		record *policy.Record
+	}
+	o.Index = policy.NewIndex(o.Catalogs...)
+	var all []entry
+	var sides []*Engine
+	at := map[string]*Engine{}
+	for n, t := range tapes {
+		for _, r := range t.records {
+			all = append(all, entry{n, r})
+		}
+		if at[t.vantage] == nil {
+			at[t.vantage] = New(o)
+			sides = append(sides, at[t.vantage])
+		}
+	}
+	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Or(a.record.Time.Compare(b.record.Time), a.ledger-b.ledger) })
+	e := New(o)
+	for _, x := range all {
+		for _, to := range []*Engine{e, at[x.record.Vantage]} {
+			to.From(x.ledger)
+			to.Add(x.record)
+		}
+	}
+	e.Beside(sides...)
+	return e.Report()
+}
+
+// What a vantage cannot reach stays a gap, though another reached it later.
+func TestVantageIsNotMendedByAnother(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{small}}
+	good := func() *tape { return seenFrom("node").conn("quay.io", ok, at(50)).stop(at(100)) }
+	for why, c := range map[string]struct {
+		do     func(*tape)
+		status Status
+		says   Verdict
+	}{
+		"dropped":        {func(p *tape) { p.conn("quay.io", dropped) }, Partial, Gaps},
+		"not resolved":   {func(p *tape) { p.query("quay.io", nx) }, Partial, Gaps},
+		"refused by us":  {func(p *tape) { p.conn("quay.io", denied(policy.ConnectionLimitReached)) }, Partial, Gaps},
+		"never answered": {func(p *tape) { p.conn("quay.io", left) }, Used, CannotTell},
+		"worked":         {func(p *tape) { p.conn("quay.io", ok) }, Used, Clear},
+		"flapped":        {func(p *tape) { p.conn("quay.io", dropped).conn("quay.io", ok) }, Used, Clear},
+		"not seen":       {func(*tape) {}, Used, Clear},
+	} {
+		pod := seenFrom("pod")
+		c.do(pod)
+		r := beside(o, pod.stop(at(90)), good())
+		require.Equal(t, c.status, r.Endpoints[0].Status, why)
+		require.Equal(t, c.says, r.Verdict, "%s: %v", why, r.Doubts)
+		require.Equal(t, []string{"pod", "node"}, r.Matrix.Vantages)
+		if c.status == Partial {
+			require.Contains(t, r.Endpoints[0].Cause.Ask, "seen from pod", why)
+			require.NotEmpty(t, r.Endpoints[0].Hosts[0].Error, why)
+			require.Empty(t, only(r, Flapping), why)
+			require.Equal(t, 1, r.Summary.Partial, why)
+		}
+	}
+	pod := seenFrom("pod").conn("quay.io", left).stop(at(90))
+	require.Contains(t, beside(o, pod, good()).Doubts[0], "as seen from pod, quay.io accepted connections and never answered")
+}
+
+// Random trials at two vantages: an endpoint that is broken at one is broken in both
+// together, and what is no clear trial at one is none in both.
+func TestTogetherIsNeverBetter(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{small}}
+	rng := rand.New(rand.NewPCG(5, 6))
+	acts := []mod{ok, ok, ok, dropped, reset1, left, denied(policy.ConnectionLimitReached)}
+	trial := func(vantage string) *tape {
+		p := seenFrom(vantage)
+		for range rng.IntN(6) {
+			host := []string{"quay.io", "cdn01.quay.io", "jobs.example.org"}[rng.IntN(3)]
+			p.conn(host, acts[rng.IntN(len(acts))], func(r *policy.Record) { r.Time = epoch.Add(time.Duration(2+rng.IntN(80)) * time.Second) })
+		}
+		slices.SortStableFunc(p.records, func(a, b *policy.Record) int { return a.Time.Compare(b.Time) })
+		return p.stop(at(90))
+	}
+	for range 3000 {
+		a, b := trial("pod"), trial("node")
+		r := beside(o, a, b)
+		for _, side := range []*Report{a.report(o), b.report(o)} {
+			for i, e := range side.Endpoints {
+				if e.Status == Blocked || e.Status == Partial {
+					require.Contains(t, []Status{Blocked, Partial}, r.Endpoints[i].Status)
+					require.NotNil(t, r.Endpoints[i].Cause)
+				}
+			}
+			if side.Exercised > 0 && side.Verdict != Clear {
+				require.NotEqual(t, Clear, r.Verdict)
+			}
+		}
+	}
+}
