@@ -113,3 +113,21 @@ func (b bypass) pattern(p policy.Pattern, port uint16) bool {
 	}
 	return false
 }
+
+// touches says whether p may stand for a host that is reached without us. Of hosts
+// whose names go on behind a wildcard it says so rather too often.
+func (b bypass) touches(p policy.Pattern, port uint16) bool {
+	if b.pattern(p, port) {
+		return true
+	}
+	if _, literal := p.Literal(); literal {
+		return false
+	}
+	for _, d := range b.domains {
+		n, err := policy.ParseName(d.name)
+		if err == nil && (d.port == 0 || d.port == port) && (p.Suffix() == "" || n.Within(p.Suffix())) {
+			return true
+		}
+	}
+	return false
+}

@@ -36,7 +36,7 @@ func judge(o Options, b *book, sides []*judgement) *judgement {
 			j.scope[s] = true
 		}
 	}
-	j.r = &Report{Schema: Schema, ChildStatus: b.child, Files: o.Files, Version: o.Version, Trial: j.trial(), Endpoints: []Endpoint{}}
+	j.r = &Report{Schema: Schema, ChildStatus: b.child, Files: o.Files, Version: o.Version, Trial: j.trial(), Broken: b.killed+b.pauses > 0, Endpoints: []Endpoint{}}
 	if c, ok := b.clock(); ok {
 		j.clock, j.r.Timeline = c, c.timeline(b.marks)
 	}
@@ -156,6 +156,7 @@ func (j *judgement) endpoint(e *policy.Endpoint) {
 		Catalog: e.Catalog.Name, Requirement: r.ID, Scope: r.Scope, Host: e.Host.String(), Port: e.Port, Protocol: r.Protocol,
 		Purpose: r.Purpose, Source: cmp.Or(r.Source, e.Catalog.Source.URL), Hosts: []Host{},
 		Required: j.required(r), Optional: r.Optional, Needs: r.Needs,
+		Around: j.bypass.touches(e.Host, e.Port),
 	}
 	sites := j.sorted(e)
 	for _, s := range sites {

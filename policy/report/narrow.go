@@ -46,7 +46,7 @@ type Wildcard struct {
 	Why       string         `json:"why"`
 	Hosts     []WildcardHost `json:"hosts"` // the exact list that would have served, by name
 
-	around, folded bool
+	around, folded, bypassed bool
 }
 
 // WildcardHost is one host seen for a wildcard.
@@ -57,13 +57,14 @@ type WildcardHost struct {
 
 // Narrow brings together what the wildcards stood for in trials: a report each,
 // all over the same catalogs. Hosts that were blocked belong to the list, too:
-// they were wanted.
+// they were wanted. Trials of one ledger, or of copies of it, are no proof of each
+// other.
 func Narrow(trials []*Report) *Narrowing {
 	n := &Narrowing{Warning: NarrowWarning, Trials: len(trials), Wildcards: []Wildcard{}}
 	at := map[string]int{}
-	incomplete := false
-	for _, r := range trials {
-		incomplete = incomplete || r.Incomplete || r.Trial.Ended.IsZero()
+	lack := ""
+	for i, r := range trials {
+		lack = cmp.Or(lack, r.lack(trials[:i]))
 		seen := map[string]bool{} // of this trial: rows of several catalogs are one
 		for _, e := range r.Endpoints {
 			if !strings.Contains(e.Host, "*") {
@@ -81,16 +82,35 @@ func Narrow(trials []*Report) *Narrowing {
 	for i := range n.Wildcards {
 		w := &n.Wildcards[i]
 		slices.SortFunc(w.Hosts, func(a, b WildcardHost) int { return cmp.Compare(a.Host, b.Host) })
-		w.Stability, w.Why = w.judge(incomplete)
+		w.Stability, w.Why = w.judge(lack)
 		w.Keep = w.Stability != Stable
 	}
 	return n
+}
+
+// lack is why r does not show all of a trial of its own; "" where it does.
+func (r *Report) lack(before []*Report) string {
+	switch {
+	case slices.ContainsFunc(before, func(o *Report) bool { return r.sameLedger(o) }):
+		return "two trials are of one ledger, and prove but one"
+	case r.Incomplete || r.Trial.Ended.IsZero():
+		return "a trial has no end, or its records are not complete"
+	case r.Broken:
+		return "recording was cut off or paused in a trial: what happened in between is unknown"
+	}
+	return ""
+}
+
+// sameLedger says whether r and o have a ledger in common.
+func (r *Report) sameLedger(o *Report) bool {
+	return slices.ContainsFunc(r.Trial.Ledgers, func(l string) bool { return slices.Contains(o.Trial.Ledgers, l) })
 }
 
 // add takes the hosts of one endpoint of one trial.
 func (w *Wildcard) add(e Endpoint, seen map[string]bool) {
 	key := policy.JoinPort(e.Host, e.Port)
 	w.Catalogs = addWord(w.Catalogs, e.Catalog)
+	w.bypassed = w.bypassed || e.Around
 	if len(e.Hosts) > 0 && !seen[key] {
 		seen[key] = true
 		w.Trials++
@@ -114,7 +134,7 @@ func (w *Wildcard) add(e Endpoint, seen map[string]bool) {
 }
 
 // judge says how stable the hosts are, and why.
-func (w *Wildcard) judge(incomplete bool) (Stability, string) {
+func (w *Wildcard) judge(lack string) (Stability, string) {
 	numbered := w.numbered()
 	switch {
 	case w.Trials == 0:
@@ -127,8 +147,10 @@ func (w *Wildcard) judge(incomplete bool) (Stability, string) {
 		return Rotating, "other hosts in other trials"
 	case w.around:
 		return Unproven, "it was looked up, and connections went around us or came too late: to which hosts is unknown"
-	case incomplete:
-		return Unproven, "a trial has no end, or its records are not complete"
+	case w.bypassed:
+		return Unproven, "NO_PROXY leads around us to some hosts of it: which ones served is unknown"
+	case lack != "":
+		return Unproven, lack
 	case w.Trials < minNarrow:
 		return Unproven, fmt.Sprintf("seen in %s, and it takes %d", counted(w.Trials, "trial"), minNarrow)
 	}

@@ -25,7 +25,7 @@ func trials(o Options, tapes ...*tape) []*Report {
 }
 
 func TestNarrow(t *testing.T) {
-	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example", "b ext quay.io")}, NoProxy: []string{"away.wide.example"}}
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example", "b ext quay.io")}}
 	once := func(mods ...string) *tape {
 		tape := started()
 		for _, name := range mods {
@@ -56,10 +56,23 @@ func TestNarrow(t *testing.T) {
 			Unproven, []WildcardHost{{"a.wide.example", 3}}},
 		{"a trial whose canary was not seen", []*tape{once("a.wide.example"), once("a.wide.example"), quiet().conn("a.wide.example", ok).halt()},
 			Unproven, []WildcardHost{{"a.wide.example", 3}}},
-		{"a look-up that went around us", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", ok).query("away.wide.example", answers("192.0.2.1")).stop()},
+		{"a look-up that went around us", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", ok).passing("away.wide.example").query("away.wide.example", answers("192.0.2.1")).stop()},
 			Rotating, []WildcardHost{{"a.wide.example", 3}, {"away.wide.example", 1}}},
+		{"a host that goes around us, and is not seen", []*tape{once("a.wide.example"), once("a.wide.example"), once("a.wide.example").passing("away.wide.example:443")},
+			Unproven, []WildcardHost{{"a.wide.example", 3}}},
+		{"all that goes around us, in a trial that saw nothing", []*tape{once("a.wide.example"), once("a.wide.example"), once("a.wide.example"), once().passing("example")},
+			Unproven, []WildcardHost{{"a.wide.example", 3}}},
+		{"what goes around us is elsewhere", []*tape{once("a.wide.example"), once("a.wide.example"), once("a.wide.example").passing("other.example,away.wide.example:80,10.0.0.0/8")},
+			Stable, []WildcardHost{{"a.wide.example", 3}}},
+		{"a trial that was killed and went on", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", ok).again(5000).stop(at(6000))},
+			Unproven, []WildcardHost{{"a.wide.example", 3}}},
+		{"a trial that paused", []*tape{once("a.wide.example"), once("a.wide.example"), started().conn("a.wide.example", ok).stop().again(5000).stop(at(6000))},
+			Unproven, []WildcardHost{{"a.wide.example", 3}}},
 		{"none", []*tape{once("quay.io")}, Unexercised, []WildcardHost{}},
 	} {
+		for i, tape := range row.tapes {
+			tape.calls(fmt.Sprint("ledger ", i))
+		}
 		n := Narrow(trials(o, row.tapes...))
 		require.Equal(t, NarrowWarning, n.Warning)
 		require.Len(t, n.Wildcards, 1, "a host without a wildcard is none")
@@ -69,6 +82,30 @@ func TestNarrow(t *testing.T) {
 		require.Equal(t, row.stability != Stable, w.Keep, row.why)
 		require.NotEmpty(t, w.Why)
 	}
+}
+
+// passing makes NO_PROXY lead around us.
+func (t *tape) passing(list string) *tape {
+	t.records[0].NoProxy = []string{list}
+	return t
+}
+
+// calls names the ledger of the tape.
+func (t *tape) calls(name string) {
+	for _, r := range t.records {
+		if r.Session != nil {
+			r.Ledger = name
+		}
+	}
+}
+
+// Copies of one ledger are one trial, however often they are named.
+func TestNarrowTakesNoCopies(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext *.wide.example")}}
+	once := started().conn("a.wide.example", ok).stop()
+	w := Narrow(trials(o, once, once, once)).Wildcards[0]
+	require.Equal(t, Unproven, w.Stability)
+	require.Contains(t, w.Why, "one ledger")
 }
 
 func TestNarrowKeepsAWildcardThatWentAroundUs(t *testing.T) {

@@ -93,6 +93,8 @@ type Report struct {
 	// Incomplete says that records are missing, or may be: damage, loss, a canary
 	// that was not seen.
 	Incomplete bool `json:"-"`
+	// Broken says that nobody recorded for a while between start and end.
+	Broken bool `json:"-"`
 	// Seen are the values that open placeholders stood for.
 	Seen []Placeholder `json:"-"`
 	// Files are the ledgers as the user named them.
@@ -157,6 +159,7 @@ type Endpoint struct {
 	Required bool `json:"-"` // counts for verdict, summary and exit status
 	Optional bool `json:"-"`
 	Excused  bool `json:"-"` // unused, and an alternative (any_of) was used
+	Around   bool `json:"-"` // NO_PROXY leads around us to some of its hosts at least, seen or not
 
 	Needs []policy.Need `json:"-"`
 	Beats []Beat        `json:"-"` // attempts over time; of look-ups where there was nothing else
