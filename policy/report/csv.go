@@ -17,9 +17,10 @@ var csvColumns = []string{
 
 // WriteCSV writes the change-request sheet (RFC 4180): a header, then one row
 // for each rule wanted: every endpoint that is blocked or partial, and every
-// destination in no list that never worked. Where nothing can be cleared, a last
-// row of the status cannot-tell says why, so that a short sheet cannot pass for
-// a good one. Times are RFC 3339 in UTC. No cell begins with a character that
+// destination in no list whose failure has a cause. Where others in no list were
+// tried, a row of the status gaps names them, and where nothing can be cleared, a
+// last row of the status cannot-tell says why, so that a short sheet cannot pass
+// for a good one. Times are RFC 3339 in UTC. No cell begins with a character that
 // makes a spreadsheet compute; such cells begin with an apostrophe.
 func (r *Report) WriteCSV(w io.Writer) error {
 	r = r.visible()
@@ -29,16 +30,35 @@ func (r *Report) WriteCSV(w io.Writer) error {
 	for _, rule := range r.wanted() {
 		out.Write(tame(rule.cells()))
 	}
+	if others := r.undecided(); len(others) > 0 {
+		out.Write(remark(Gaps, "in no list, and nothing to ask for: allow and add to a catalog, or find out who calls there: "+listing(others, textUnlisted)))
+	}
 	if len(r.Doubts) > 0 {
-		row := make([]string, len(csvColumns))
-		row[0], row[6] = string(CannotTell), "this sheet may lack rules: "+strings.Join(r.Doubts, "; ")
-		out.Write(tame(row))
+		out.Write(remark(CannotTell, "this sheet may lack rules: "+strings.Join(r.Doubts, "; ")))
 	}
 	out.Flush()
 	if err := out.Error(); err != nil {
 		return fmt.Errorf("write report as CSV: %w", err)
 	}
 	return nil
+}
+
+// undecided are the destinations in no list for which no rule is wanted.
+func (r *Report) undecided() []string {
+	var out []string
+	for _, u := range r.Unlisted {
+		if u.Cause == nil {
+			out = append(out, target(u.Host, u.Port)+" ("+u.Outcome+")")
+		}
+	}
+	return out
+}
+
+// remark is a row that asks for no rule.
+func remark(v Verdict, why string) []string {
+	row := make([]string, len(csvColumns))
+	row[0], row[6] = string(v), why
+	return tame(row)
 }
 
 // cells are the columns of w.

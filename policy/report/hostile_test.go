@@ -104,7 +104,7 @@ func TestHostileCSV(t *testing.T) {
 	rows, err := csv.NewReader(&b).ReadAll()
 	require.NoError(t, err)
 	require.Equal(t, csvColumns, rows[0])
-	require.Len(t, rows, 1+len(r.wanted())+1)
+	require.Len(t, rows, 1+len(r.wanted())+bit(len(r.undecided()) > 0)+1)
 	tamed := 0
 	for _, row := range rows[1:] {
 		for _, cell := range row {
@@ -126,6 +126,14 @@ func TestCSVWithoutRules(t *testing.T) {
 	b.Reset()
 	require.NoError(t, quiet().halt().report(o).WriteCSV(&b))
 	require.Contains(t, b.String(), "cannot-tell,")
+	b.Reset()
+	require.NoError(t, started().conn("quay.io", ok).conn("a.example", left).conn("b.example", ok).conn("c.example", dropped).stop().report(o).WriteCSV(&b))
+	rows, err := csv.NewReader(&b).ReadAll()
+	require.NoError(t, err)
+	require.Len(t, rows, 3)
+	require.Equal(t, "c.example", rows[1][2])
+	require.Equal(t, "gaps", rows[2][0])
+	require.Contains(t, rows[2][6], "a.example:443 (reached), b.example:443 (worked)")
 }
 
 // In the Markdown nothing that somebody else said is a link, an image, markup or
