@@ -121,7 +121,7 @@ func (x *Exercise) add(c *Change, t sighting) {
 func (x *Exercise) strand(e Endpoint, listed map[string]bool) {
 	for _, h := range e.Hosts {
 		if at := policy.JoinPort(h.Host, e.Port); !listed[at] {
-			x.Stranded = addWord(x.Stranded, at)
+			x.Stranded = addOnce(x.Stranded, at)
 		}
 	}
 }
@@ -174,10 +174,11 @@ func (d *Diff) stranded() string {
 	var hosts []string
 	for _, c := range d.Changes {
 		if c.Exercise != nil {
-			hosts = addWords(hosts, c.Exercise.Stranded)
+			hosts = append(hosts, c.Exercise.Stranded...)
 		}
 	}
-	if len(hosts) == 0 {
+	slices.Sort(hosts)
+	if hosts = slices.Compact(hosts); len(hosts) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%s that trials went to %s no longer listed", counted(len(hosts), "host"), plural(uint64(len(hosts)), "is", "are"))

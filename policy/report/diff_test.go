@@ -127,6 +127,19 @@ func TestDiffExercise(t *testing.T) {
 		"3 hosts that trials went to are no longer listed", d.Summary)
 }
 
+// However many hosts the new catalog lacks, all are told.
+func TestDiffExerciseTellsAllStranded(t *testing.T) {
+	old, now := cat("page", "a ext *.wide.example"), cat("page", "a ext one.wide.example")
+	tape := started()
+	for i := range 3 * maxWords {
+		tape.conn(fmt.Sprintf("h%d.wide.example", i), ok)
+	}
+	d := DiffCatalogs(old, now)
+	d.Exercise([]Tried{judgedBoth(tape.stop(), old, now)})
+	require.Len(t, d.Changes[0].Exercise.Stranded, 3*maxWords)
+	require.Contains(t, d.Summary, fmt.Sprintf("%d hosts that trials went to", 3*maxWords))
+}
+
 func TestDiffExerciseSaysThatNothingWasUsed(t *testing.T) {
 	old, now := cat("page", "a ext one.example,two.example"), cat("page", "a ext three.example")
 	d := DiffCatalogs(old, now)

@@ -29,8 +29,9 @@ type MatrixRow struct {
 // Lack is what one vantage has not and another has, as "host:port".
 type Lack struct {
 	Vantage string   `json:"vantage"`
-	Broken  []string `json:"broken"` // blocked or partial here, used elsewhere
-	Unseen  []string `json:"unseen"` // unused here, and tried elsewhere
+	Broken  []string `json:"broken"`  // blocked or partial here, used elsewhere
+	Unclear []string `json:"unclear"` // reached or resolved here, which proves nothing; used elsewhere
+	Unseen  []string `json:"unseen"`  // unused here, and tried elsewhere
 }
 
 // across is the matrix of sides; nil where there are none.
@@ -77,21 +78,33 @@ func Across(reports []*Report) *Matrix {
 
 // lack is what v has not.
 func (m *Matrix) lack(v string) Lack {
-	l := Lack{Vantage: v, Broken: []string{}, Unseen: []string{}}
+	l := Lack{Vantage: v, Broken: []string{}, Unclear: []string{}, Unseen: []string{}}
 	for _, row := range m.Rows {
 		at := policy.JoinPort(row.Host, row.Port)
 		switch row.Statuses[v] {
 		case Blocked, Partial:
 			if row.anywhere(Used) {
-				l.Broken = addWord(l.Broken, at)
+				l.Broken = addOnce(l.Broken, at)
+			}
+		case Reached, Resolved:
+			if row.anywhere(Used) {
+				l.Unclear = addOnce(l.Unclear, at)
 			}
 		case Unused:
 			if row.anywhere(Used, Partial, Blocked) {
-				l.Unseen = addWord(l.Unseen, at)
+				l.Unseen = addOnce(l.Unseen, at)
 			}
 		}
 	}
 	return l
+}
+
+// addOnce appends s unless it stands there; unlike addWord, it leaves nothing out.
+func addOnce(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
 }
 
 func (row MatrixRow) anywhere(statuses ...Status) bool {
@@ -153,6 +166,9 @@ func (m *Matrix) Sentences() []string {
 	for _, l := range m.Lacks {
 		if len(l.Broken) > 0 {
 			out = append(out, clip(l.Vantage)+" does not get through where another vantage does: "+escapedList(l.Broken, textUnlisted))
+		}
+		if len(l.Unclear) > 0 {
+			out = append(out, clip(l.Vantage)+" has no proof of what another vantage got through to: "+escapedList(l.Unclear, textUnlisted))
 		}
 		if len(l.Unseen) > 0 {
 			out = append(out, clip(l.Vantage)+" did not try what another vantage did: "+escapedList(l.Unseen, textUnlisted))

@@ -147,10 +147,10 @@ func seenFrom(vantage string) *tape {
 }
 
 func TestAcross(t *testing.T) {
-	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext one.example", "b ext two.example", "c ext three.example", "d ext four.example", "e other five.example")}, Scopes: []string{"ext"}}
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext one.example", "b ext two.example", "c ext three.example", "d ext four.example", "e other five.example", "f ext six.example", "g ext seven.example")}, Scopes: []string{"ext"}}
 	m := Across(trials(o,
-		seenFrom("pod").conn("one.example", ok).conn("two.example", dropped).conn("five.example", ok).stop(),
-		seenFrom("node").conn("two.example", ok).conn("three.example", dropped).stop()))
+		seenFrom("pod").conn("one.example", ok).conn("two.example", dropped).conn("five.example", ok).conn("six.example", left).query("seven.example", answers("192.0.2.1")).stop(late),
+		seenFrom("node").conn("two.example", ok).conn("three.example", dropped).conn("six.example", ok).conn("seven.example", ok).stop()))
 	require.Equal(t, []string{"pod", "node"}, m.Vantages)
 	got := map[string]map[string]Status{}
 	for _, row := range m.Rows {
@@ -159,12 +159,27 @@ func TestAcross(t *testing.T) {
 	require.Equal(t, map[string]map[string]Status{
 		"one.example": {"pod": Used, "node": Unused}, "two.example": {"pod": Blocked, "node": Used}, "three.example": {"pod": Unused, "node": Blocked},
 		"four.example": {"pod": Unused, "node": Unused},
+		"six.example":  {"pod": Reached, "node": Used}, "seven.example": {"pod": Resolved, "node": Used},
 		"five.example": {"pod": Used, "node": Unused}, // out of scope: left out of the report from the node
 	}, got)
 	require.Equal(t, []Lack{
-		{"pod", []string{"two.example:443"}, []string{"three.example:443"}},
-		{"node", []string{}, []string{"one.example:443", "five.example:443"}},
+		{"pod", []string{"two.example:443"}, []string{"six.example:443", "seven.example:443"}, []string{"three.example:443"}},
+		{"node", []string{}, []string{}, []string{"one.example:443", "five.example:443"}},
 	}, m.Lacks)
+}
+
+// However much a vantage lacks, all of it is told.
+func TestAcrossTellsAllLacks(t *testing.T) {
+	var lines []string
+	pod, node := seenFrom("pod"), seenFrom("node")
+	for i := range 3 * maxWords {
+		host := fmt.Sprintf("h%d.example", i)
+		lines = append(lines, "r"+host+" ext "+host)
+		pod.conn(host, dropped)
+		node.conn(host, ok)
+	}
+	m := Across(trials(Options{Catalogs: []*policy.Catalog{cat("page", lines...)}}, pod.stop(), node.stop()))
+	require.Len(t, m.Lacks[0].Broken, 3*maxWords)
 }
 
 // The sections of several ledgers are part of the report's text and JSON, fit,
