@@ -250,7 +250,8 @@ func said(s sight, name string) bool {
 }
 
 // demand lists the sockets through which fewer than times canaries a
-// listener were seen.
+// listener were seen. When each was is no matter: a recorder whose canary fails at
+// the end records that as a loss.
 func (s *session) demand(times int) []string {
 	if s.canary == "" {
 		return nil
