@@ -53,6 +53,7 @@ var spoilers = map[string]func(*tape){
 	"three unlisted names that one address answered": func(t *tape) {
 		t.conn("a.one.example", ok, to(here)).conn("b.two.example", ok, to(here)).conn("c.three.example", ok, to(here))
 	},
+	"a required host inside the cluster that did not resolve": func(t *tape) { t.query("registry.infra.svc", unanswered("NXDOMAIN")) },
 	"a lost record":                 func(t *tape) { t.lost(1, "disk full") },
 	"a lost record without a count": func(t *tape) { t.lost(0, "") },
 	"a record of an unknown kind":   func(t *tape) { t.add(&policy.Record{Kind: "odd"}) },
@@ -62,8 +63,9 @@ var spoilers = map[string]func(*tape){
 // A trial in which all is well is clear; with one fault anywhere in it, it is
 // not, and no exit status 0 comes of it where --fail-on names all gaps.
 func TestOneFaultTakesTheAllClearAway(t *testing.T) {
-	o := Options{Catalogs: []*policy.Catalog{small}}
-	o.Index = policy.NewIndex(small)
+	own := cat("own", "r extension registry.infra.svc")
+	o := Options{Catalogs: []*policy.Catalog{small, own}}
+	o.Index = policy.NewIndex(small, own)
 	all, err := ParseFailOn("blocked,partial,reached,resolved,unlisted")
 	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(3, 4))

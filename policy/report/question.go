@@ -66,7 +66,7 @@ func (b *book) question(s sight) {
 	switch {
 	case family(s.Type) < 0:
 		b.hint(q)
-	case inCluster(n):
+	case inCluster(n) && !b.lists(n):
 		b.indoors(q)
 	default:
 		b.lookUp(q)
