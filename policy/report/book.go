@@ -80,6 +80,7 @@ type destination struct {
 	endpoints []*policy.Endpoint
 	class     class
 	folded    bool // stands for many
+	mute      int  // of what is folded: connections that were abandoned
 	tally
 	lookups
 	lane lane
@@ -206,10 +207,14 @@ func (b *book) enterOther(d **destination, c class, s sight) {
 	if *d == nil {
 		*d = &destination{key: key{host: otherHosts}, class: c, folded: true}
 	}
+	before := (*d).abandoned
 	if s.kind == policy.KindQuery {
 		s.Observation = folded(s.Observation)
 	}
 	(*d).enter(s)
+	if s.kind != policy.KindQuery {
+		(*d).mute += (*d).abandoned - before
+	}
 }
 
 // match appends the endpoints of every catalog that d meets, whatever their

@@ -60,6 +60,10 @@ func (s *site) judge(by bypass, e *policy.Endpoint) {
 func (s *site) connected(c *destination, e *policy.Endpoint) {
 	s.state = Used
 	switch works := c.newestOK && !(c.folded && c.failed > 0); {
+	case works && c.folded && c.denied > c.guarded: // of one that may have nothing else
+		s.state, s.fail = Partial, c.lastDeny
+	case works && c.folded && c.mute > 0:
+		s.state = Reached
 	case !works && c.ok > 0:
 		s.state, s.fail = Partial, c.telling()
 	case !works:
