@@ -56,6 +56,7 @@ var spoilers = map[string]func(*tape){
 	"a required host inside the cluster that did not resolve": func(t *tape) { t.query("registry.infra.svc", unanswered("NXDOMAIN")) },
 	"a lost record":                 func(t *tape) { t.lost(1, "disk full") },
 	"a lost record without a count": func(t *tape) { t.lost(0, "") },
+	"an outcome that nobody knows":  func(t *tape) { t.conn("quay.io", func(r *policy.Record) { r.Outcome = "faileb" }) },
 	"a record of an unknown kind":   func(t *tape) { t.add(&policy.Record{Kind: "odd"}) },
 	"a restart without a canary":    func(t *tape) { t.restart(); t.halt(); t.restart().sing() },
 }

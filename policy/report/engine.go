@@ -97,6 +97,7 @@ func (e *Engine) Add(r *policy.Record) {
 		e.book.lose(uint64(max(r.Count, 1)), r.Why)
 	case policy.KindConnection, policy.KindRequest, policy.KindQuery:
 		if r.Observation != nil {
+			e.book.known(r)
 			e.observe(r)
 		}
 	default:

@@ -196,6 +196,15 @@ func (t *trial) damage(err error) {
 	t.damages = addWord(t.damages, err.Error())
 }
 
+// known takes an outcome that nobody knows for damage: it may be a failure.
+func (t *trial) known(r *policy.Record) {
+	switch r.Outcome {
+	case policy.OK, policy.Failed, policy.Denied, policy.Abandoned, "":
+	default:
+		t.damage(fmt.Errorf("record %d has the unknown outcome %q", r.Seq, short(string(r.Outcome))))
+	}
+}
+
 func (t *trial) lose(n uint64, why string) {
 	if t.lost+n < t.lost {
 		n = 0
