@@ -118,6 +118,8 @@ var bypassRows = []struct {
 	{why: "it asked for HTTPS records alone", tape: started().conn("jobs.example.org", ok, c1).query("quay.io", answers("1 ."), qtype("HTTPS"), c1).stop(late), status: Unused},
 	{why: "it asked, and there was no address", tape: started().conn("jobs.example.org", ok, c1).query("quay.io", answers(), qtype("AAAA"), c1).stop(late)},
 	{why: "too close to the end to tell", tape: started().conn("jobs.example.org", ok, c1).query("quay.io", found, c1).stop(), status: Unused},
+	{why: "NO_PROXY of the recording, beside that of the flag", opt: Options{NoProxy: []string{"other.example"}},
+		tape: started().passing("quay.io").conn("jobs.example.org", ok, c1).query("quay.io", found, c1).stop(late), status: Bypassed},
 	{why: "NO_PROXY of the flag", opt: Options{NoProxy: []string{"quay.io"}}, tape: started().conn("jobs.example.org", ok, c1).query("quay.io", found, c1).stop(late), status: Bypassed},
 	{why: "NO_PROXY of the ledger", tape: started().conn("jobs.example.org", ok, c1).query("quay.io", found, c1).stop(late, func(r *policy.Record) { r.NoProxy = []string{"quay.io"} }), status: Bypassed},
 	{why: "of another scope", opt: Options{Scopes: []string{"workload"}}, tape: started().conn("jobs.example.org", ok, c1).query("quay.io", found, c1).stop(late)},

@@ -35,6 +35,8 @@ func (j *judgement) aside(s *site, e *policy.Endpoint) {
 			s.state = Partial
 		case o.state == Reached && s.state == Used:
 			s.quiet = append(s.quiet, orUnknown(side.r.Trial.Vantage))
+		case o.state == Resolved && s.state == Bypassed: // by the NO_PROXY of another vantage
+			s.state = Resolved
 		}
 	}
 }

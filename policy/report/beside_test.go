@@ -73,7 +73,11 @@ func TestVantageIsNotMendedByAnother(t *testing.T) {
 			require.Equal(t, 1, r.Summary.Partial, why)
 		}
 	}
-	pod := seenFrom("pod").conn("quay.io", left).stop(at(90))
+	pod := seenFrom("pod").query("jobs.example.org", found).stop(at(90))
+	node := good()
+	node.records[0].NoProxy = []string{"jobs.example.org"}
+	require.Equal(t, CannotTell, beside(o, pod, node).Verdict, "NO_PROXY of the node is none of the pod's")
+	pod = seenFrom("pod").conn("quay.io", left).stop(at(90))
 	require.Contains(t, beside(o, pod, good()).Doubts[0], "as seen from pod, quay.io accepted connections and never answered")
 }
 

@@ -16,7 +16,7 @@ type Options struct {
 	Index    *policy.Index     // compiled from Catalogs; nil: compiled by New
 	Catalogs []*policy.Catalog // in the order of the report
 	Scopes   []string          // only these count as required; nil: all
-	NoProxy  []string          // what goes around us by intent; nil: what the ledger says
+	NoProxy  []string          // what goes around us by intent, beside what the ledger says
 	// BypassWindow is how long before or after a look-up a connection may come to
 	// explain it; 0 is DefaultBypassWindow.
 	BypassWindow time.Duration

@@ -57,10 +57,11 @@ func judge(o Options, b *book, sides []*judgement) *judgement {
 }
 
 func (j *judgement) noProxy() []string {
-	if j.opt.NoProxy != nil {
-		return j.opt.NoProxy
+	list := slices.Clone(j.b.noProxy)
+	for _, s := range j.opt.NoProxy {
+		list = addOnce(list, s)
 	}
-	return j.b.noProxy
+	return list
 }
 
 func (j *judgement) trial() Trial {
