@@ -249,5 +249,14 @@ func (o *diffFlags) judged(env environ, ledgers ...string) ([]*report.Report, er
 		return nil, err
 	}
 	opt.Catalogs, opt.Scopes = catalogs, o.scopes
-	return readEach(opt, apart(ledgers))
+	var out []*report.Report
+	for _, l := range ledgers {
+		opt.Files = []string{l}
+		r, err := readBeside(opt, opt.Files)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }

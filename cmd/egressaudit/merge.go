@@ -26,21 +26,30 @@ func readBeside(o report.Options, files []string) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := holdApart(e, o, files); err != nil {
+		return nil, err
+	}
+	return e.Report(), nil
+}
+
+// holdApart has e judge each vantage apart, too, where there are several. o has the
+// Index of e.
+func holdApart(e *report.Engine, o report.Options, files []string) error {
 	seen, err := vantagesOf(files)
 	if err != nil || len(seen) < 2 {
-		return e.Report(), err
+		return err
 	}
 	var sides []*report.Engine
 	for _, v := range seen {
 		o.Files = v.files
 		side, err := engineOf(o, v.files, func(r *policy.Record) bool { return r.Vantage == v.name })
 		if err != nil {
-			return nil, err
+			return err
 		}
 		sides = append(sides, side)
 	}
 	e.Beside(sides...)
-	return e.Report(), nil
+	return nil
 }
 
 func everyRecord(*policy.Record) bool { return true }

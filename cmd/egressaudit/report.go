@@ -280,5 +280,8 @@ func judge(o report.Options, trouble error, path string) *report.Report {
 			e.Add(rec)
 		}
 	}
+	if err := holdApart(e, o, o.Files); err != nil { // the ledger may have trials of other vantages
+		e.Damage(err)
+	}
 	return e.Report()
 }
