@@ -177,9 +177,9 @@ func (w Wildcard) Seen() []string {
 	return out
 }
 
-// series is a label, or the part of one before a hyphen, that ends in a short
-// number behind a letter (cdn01, azgnrelay-eastus-l1, westus2).
-var series = regexp.MustCompile(`[a-z]-?[0-9]{1,3}([.-]|$)`)
+// series is a label, or the part of one before a hyphen, that is a short number or
+// ends in one behind a letter (cdn01, azgnrelay-eastus-l1, westus2, 7).
+var series = regexp.MustCompile(`(^|[a-z.-])[0-9]{1,3}([.-]|$)`)
 
 // numbered is a host whose part behind the wildcard looks like one of a series;
 // "" where none does.
