@@ -41,6 +41,28 @@ func (j *judgement) aside(s *site, e *policy.Endpoint) {
 	}
 }
 
+// asideUnlisted lowers u to what a vantage at which it never worked says of it.
+func (j *judgement) asideUnlisted(u *Unlisted) {
+	for _, side := range j.sides {
+		if o := side.gap(key{host: u.Host, port: u.Port}); o != nil && u.Outcome == Worked {
+			u.Outcome, u.Error, u.Cause = o.Outcome, o.Error, o.Cause
+		}
+	}
+}
+
+// gap is a destination in no list that never worked; nil where it did, or is none.
+func (j *judgement) gap(k key) *Unlisted {
+	if j.gaps == nil {
+		j.gaps = map[key]*Unlisted{}
+		for i, u := range j.r.Unlisted {
+			if u.Outcome != Worked {
+				j.gaps[key{host: u.Host, port: u.Port}] = &j.r.Unlisted[i]
+			}
+		}
+	}
+	return j.gaps[k]
+}
+
 // quietSides doubts endpoints that work somewhere and gave no answer elsewhere.
 func (j *judgement) quietSides() {
 	said := map[string]bool{}

@@ -81,6 +81,22 @@ func TestVantageIsNotMendedByAnother(t *testing.T) {
 	require.Contains(t, beside(o, pod, good()).Doubts[0], "as seen from pod, quay.io accepted connections and never answered")
 }
 
+// Nor is a destination in no list, for the exit status.
+func TestUnlistedIsNotMendedByAnother(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{small}}
+	on, err := ParseFailOn(DefaultFailOn)
+	require.NoError(t, err)
+	for _, how := range []mod{dropped, left} {
+		pod := seenFrom("pod").conn("quay.io", ok).conn("other.example", how).stop(at(90))
+		r := beside(o, pod, seenFrom("node").conn("other.example", ok, at(50)).stop(at(100)))
+		alone := pod.report(o)
+		require.Equal(t, 1, alone.ExitStatus(on))
+		require.Equal(t, 1, r.ExitStatus(on))
+		require.Equal(t, alone.Unlisted[0].Outcome, r.Unlisted[0].Outcome)
+		require.Equal(t, alone.Unlisted[0].Cause, r.Unlisted[0].Cause)
+	}
+}
+
 // Random trials at two vantages: an endpoint that is broken at one is broken in both
 // together, and what is no clear trial at one is none in both.
 func TestTogetherIsNeverBetter(t *testing.T) {

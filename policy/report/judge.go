@@ -22,6 +22,7 @@ type judgement struct {
 	connected map[string]bool // hosts
 	clock     clock
 	sides     []*judgement // of each vantage alone; none: there is but one
+	gaps      map[key]*Unlisted
 	r         *Report
 }
 

@@ -66,6 +66,7 @@ func (j *judgement) addUnlisted(d *destination) {
 	default:
 		u.Outcome = string(Reached)
 	}
+	j.asideUnlisted(&u)
 	j.r.Unlisted = append(j.r.Unlisted, u)
 }
 
