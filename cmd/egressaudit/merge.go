@@ -12,8 +12,8 @@ import (
 
 // readAll makes a report over whole ledgers.
 func readAll(o report.Options, files []string) (*report.Report, error) {
-	e, err := engineOf(o, files, everyRecord)
-	if err != nil {
+	e := report.New(o)
+	if err := feed(files, to(e), e.Damage); err != nil {
 		return nil, err
 	}
 	return e.Report(), nil
@@ -22,8 +22,8 @@ func readAll(o report.Options, files []string) (*report.Report, error) {
 // readBeside is readAll that holds each vantage apart, too, where there are several.
 func readBeside(o report.Options, files []string) (*report.Report, error) {
 	o.Index = policy.NewIndex(o.Catalogs...) // one for all engines
-	e, err := engineOf(o, files, everyRecord)
-	if err != nil {
+	e := report.New(o)
+	if err := feed(files, to(e), e.Damage); err != nil {
 		return nil, err
 	}
 	if err := holdApart(e, o, files); err != nil {
@@ -33,52 +33,59 @@ func readBeside(o report.Options, files []string) (*report.Report, error) {
 }
 
 // holdApart has e judge each vantage apart, too, where there are several. o has the
-// Index of e.
+// Index of e, which was told of damage already.
 func holdApart(e *report.Engine, o report.Options, files []string) error {
 	seen, err := vantagesOf(files)
 	if err != nil || len(seen) < 2 {
 		return err
 	}
 	var sides []*report.Engine
+	add := map[string]func(int, *policy.Record){}
 	for _, v := range seen {
 		o.Files = v.files
-		side, err := engineOf(o, v.files, func(r *policy.Record) bool { return r.Vantage == v.name })
-		if err != nil {
-			return err
-		}
-		sides = append(sides, side)
+		side := report.New(o)
+		sides, add[v.name] = append(sides, side), to(side)
 	}
+	err = feed(files, func(n int, r *policy.Record) {
+		if add := add[r.Vantage]; add != nil {
+			add(n, r)
+		}
+	}, func(error) {})
 	e.Beside(sides...)
-	return nil
+	return err
 }
 
-func everyRecord(*policy.Record) bool { return true }
+// to adds records to e.
+func to(e *report.Engine) func(ledger int, r *policy.Record) {
+	return func(ledger int, r *policy.Record) {
+		e.From(ledger)
+		e.Add(r)
+	}
+}
 
-// engineOf feeds the wanted records of whole ledgers to one engine, several in the
-// order of time: replicas record one install between them, the look-up here and its
-// connection there. Damage makes the report doubt; a file that is no ledger is an error.
-func engineOf(o report.Options, files []string, wanted func(*policy.Record) bool) (*report.Engine, error) {
-	e := report.New(o)
+// feed adds the records of whole ledgers, several in the order of time: replicas
+// record one install between them, the look-up here and its connection there. A file
+// that is no ledger is an error.
+func feed(files []string, add func(ledger int, r *policy.Record), damage func(error)) error {
 	var all []*reading
 	for n, f := range files {
-		r := &reading{ledger: n, wanted: wanted}
+		r := &reading{ledger: n, damage: damage}
 		r.next, r.stop = iter.Pull2(ledger.Stream(f))
 		defer r.stop()
 		all = append(all, r)
 	}
 	for _, r := range all {
-		if err := r.advance(e); err != nil {
-			return nil, err
+		if err := r.advance(); err != nil {
+			return err
 		}
 	}
 	for r := earliest(all); r != nil; r = earliest(all) {
-		e.From(r.ledger)
-		e.Add(r.record)
-		if err := r.advance(e); err != nil {
-			return nil, err
+		add(r.ledger, r.record)
+		if err := r.advance(); err != nil {
+			return err
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // vantage is one place, and the ledgers with records from there.
@@ -137,13 +144,13 @@ const maxVantages = 64
 type reading struct {
 	ledger int
 	record *policy.Record // the one that comes next; nil: there is none
-	wanted func(*policy.Record) bool
+	damage func(error)
 	next   func() (*policy.Record, error, bool)
 	stop   func()
 }
 
-// advance goes to the next record, and tells e what is damaged before it.
-func (r *reading) advance(e *report.Engine) error {
+// advance goes to the next record, and tells what is damaged before it.
+func (r *reading) advance() error {
 	for {
 		record, err, more := r.next()
 		var damage *ledger.Damage
@@ -152,10 +159,10 @@ func (r *reading) advance(e *report.Engine) error {
 			r.record = nil
 			return nil
 		case errors.As(err, &damage):
-			e.Damage(err)
+			r.damage(err)
 		case err != nil:
 			return err
-		case r.wanted(record):
+		default:
 			r.record = record
 			return nil
 		}
