@@ -67,8 +67,14 @@ func (o *diffFlags) run(env environ, a, b string) error {
 	if !slices.Contains([]string{"text", "markdown", "json"}, o.format) {
 		return fmt.Errorf("--format %q: write text, markdown or json", o.format)
 	}
-	if err := o.checkPlace(append([]string{a, b}, o.trials...)); err != nil {
+	inputs := append([]string{a, b}, o.trials...)
+	if err := o.checkPlace(inputs); err != nil {
 		return err
+	}
+	for _, in := range inputs {
+		if err := checkFile(in); err != nil {
+			return err
+		}
 	}
 	d, err := o.compare(env, a, b)
 	if err != nil {

@@ -69,6 +69,9 @@ func makeReport(env environ, r *required, o *rendering, narrow bool, opt report.
 	if err != nil {
 		return err
 	}
+	if err := checkLedgers(files); err != nil {
+		return err
+	}
 	if err := r.complete(env, &opt, files); err != nil {
 		return err
 	}
