@@ -14,7 +14,7 @@ import (
 const (
 	maxWatchers  = 64               // browsers at once
 	maxFrames    = 16               // events that wait for one of them
-	aliveTime    = 15 * time.Second // between signs of life where nothing happens
+	aliveTime    = 5 * time.Second  // between signs of life: the page takes three without one for a broken connection
 	deliveryTime = 10 * time.Second // that a browser has to take an event
 )
 
@@ -243,7 +243,7 @@ func (me *watcher) pour(ctx context.Context, w http.ResponseWriter) {
 		case <-ctx.Done():
 			return
 		case <-alive.C:
-			ok = write([]byte(": still here\n\n"))
+			ok = write(frame("alive", "", struct{}{}))
 		case f, more := <-me.frames:
 			ok = more && write(f)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -213,6 +214,18 @@ func TestBatches(t *testing.T) {
 		require.InDelta(t, 40, rows, 1)
 		require.Equal(t, rows, told, "the newest ones are told")
 		require.InDelta(t, 10, reports, 1)
+	})
+}
+
+// Where nothing happens a browser hears a sign of life all the same, and often
+// enough for the page, which takes 15 seconds without one for a broken connection.
+func TestSignsOfLife(t *testing.T) {
+	in(t, func(b *board, _ *feed) {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		heard := httptest.NewRecorder()
+		b.join("").pour(ctx, heard)
+		require.GreaterOrEqual(t, strings.Count(heard.Body.String(), "\nevent: alive\ndata: {}\n\n"), 2)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -134,6 +135,29 @@ func survives(t *testing.T, b *tab, d *daemon, args []string) {
 	texts := eval[string](t, b, `[...document.querySelectorAll("#stream .what")].map(r => r.textContent).filter(t => t.startsWith("paused.example.org")).join()`)
 	require.Equal(t, "paused.example.org:443", texts, "no row comes twice")
 	mark(t, b, "after the restart")
+}
+
+// TestLiveSilence: a connection that breaks without a word (a cable, a laptop that
+// slept) leaves no verdict that looks like that of now.
+func TestLiveSilence(t *testing.T) {
+	need(t)
+	d := serve(t, "--proxy", "127.0.0.1:0", "--parent", corporate(t), "--admin", "127.0.0.1:0", "--ledger", filepath.Join(t.TempDir(), "t.jsonl"))
+	b := newTab(t)
+	b.show(t, "http://"+d.admin+"/", 1280, "light")
+	d.get("mcr.microsoft.com")
+	b.until(t, `document.title.startsWith("… Clear so far") && document.querySelector("#state").dataset.state === "live"`)
+	green := eval[string](t, b, `getComputedStyle(document.querySelector("h1")).color`)
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGSTOP))
+	b.until(t, `document.querySelector("#state").dataset.state === "lost"`)
+	require.Regexp(t, `^Nothing was heard since \d\d:\d\d:\d\d UTC: this is how it stood then\.$`, eval[string](t, b, `document.querySelector("#stale").textContent`))
+	require.True(t, eval[bool](t, b, `document.querySelector("#stale").checkVisibility()`))
+	require.Regexp(t, `^No connection: was `, eval[string](t, b, `document.title`))
+	require.NotEqual(t, green, eval[string](t, b, `getComputedStyle(document.querySelector("h1")).color`), "a verdict that may have turned")
+	keep(t, "live-lost.png", run(t, b, chromedp.CaptureScreenshot()))
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGCONT))
+	b.until(t, `document.querySelector("#state").dataset.state === "live"`)
+	require.False(t, eval[bool](t, b, `document.querySelector("#stale").checkVisibility()`))
+	require.Equal(t, green, eval[string](t, b, `getComputedStyle(document.querySelector("h1")).color`))
 }
 
 // looks opens the page on a desk and a phone, in light and dark, and keeps pictures.

@@ -2,7 +2,7 @@
 // All HTML comes from the server, which has escaped it.
 "use strict"
 {
-  const maxRows = 200, newsEvery = 5000, again = 2000
+  const maxRows = 200, newsEvery = 5000, again = 2000, deaf = 15000
   const $ = (query, of = document) => of.querySelector(query)
   const all = (query, of = document) => [...of.querySelectorAll(query)]
   const data = document.body.dataset
@@ -30,7 +30,7 @@
   let heard = null, timer = 0
   const headline = () => {
     const h1 = $("h1")?.textContent.trim() ?? ""
-    document.title = h1 + " – egressaudit"
+    document.title = (document.body.classList.contains("stale") ? "No connection: was " : "") + h1 + " – egressaudit"
     const bad = all(".counts .blocked, .counts .partial, .counts .unlisted").map(n => $("b", n).textContent + " " + n.classList[0]).join(", ")
     return h1.replace(/^\W+/, "") + ": " + bad
   }
@@ -86,18 +86,27 @@
     $("#waiting").textContent = ""
   }
 
-  // The connection.
+  // The connection. What stands on the page is as of the last event: where none
+  // comes, not even a sign of life, it says so, for a verdict may have turned.
+  let source = null, last = Date.now(), tried = last // an event came; one came, or was asked for
   const mood = (state, text) => {
-    const p = $("#state")
+    const p = $("#state"), stale = $("#stale"), lost = state === "lost"
     if (p.dataset.state !== state) p.dataset.state = state
     if (p.textContent !== text) p.textContent = text
+    if (stale.hidden !== lost) return
+    stale.textContent = lost ? `Nothing was heard since ${new Date(last).toISOString().slice(11, 19)} UTC: this is how it stood then.` : ""
+    stale.hidden = !lost
+    document.body.classList.toggle("stale", lost)
+    headline()
   }
+  const lose = () => { if ($("#state").dataset.state !== "ended") mood("lost", "no connection: trying again") }
   const on = {
     hello: h => {
       if (h.edition !== data.edition) return location.reload()
       data.token = h.token
     },
     state: s => mood(s.state, s.text),
+    alive: () => {},
     bye: s => mood(s.state, s.text),
     report: parts => {
       for (const [name, html] of Object.entries(parts)) {
@@ -117,19 +126,27 @@
     },
   }
   const connect = () => {
-    const source = new EventSource("api/events?after=" + encodeURIComponent(data.last))
-    for (const [name, take] of Object.entries(on)) source.addEventListener(name, e => {
+    source?.close()
+    const now = source = new EventSource("api/events?after=" + encodeURIComponent(data.last))
+    tried = Date.now()
+    for (const [name, take] of Object.entries(on)) now.addEventListener(name, e => {
+      last = tried = Date.now()
       if (e.lastEventId) data.last = e.lastEventId
       take(JSON.parse(e.data))
     })
-    source.onerror = async () => {
-      if ($("#state").dataset.state !== "ended") mood("lost", "no connection: trying again")
-      if (source.readyState !== EventSource.CLOSED) return // it tries by itself
+    now.onerror = async () => {
+      lose()
+      if (now.readyState !== EventSource.CLOSED) return // it tries by itself
       const page = await fetch("./", { method: "HEAD" }).catch(() => null)
       if (page?.status === 401) return location.reload() // to log in
-      setTimeout(connect, again)
+      setTimeout(() => { if (now === source) connect() }, again)
     }
   }
+  setInterval(() => {
+    if (Date.now() - tried < deaf) return
+    lose()
+    connect()
+  }, 1000)
 
   // A phase.
   const mark = $("#mark")
