@@ -39,7 +39,7 @@ func requireOurs(t *testing.T, text string) {
 	t.Helper()
 	elements := strings.Fields(`html head meta title link script body div p nav a details summary ul ol li span form button noscript code main header h1 h2 h3 h4 b
 		section label select option input output aside footer dl dt dd br`)
-	attributes := strings.Fields(`lang charset name content rel href src defer class id role method action type value autocomplete spellcheck placeholder maxlength required hidden
+	attributes := strings.Fields(`lang charset name content rel href src defer class id role method action type value autocomplete spellcheck placeholder maxlength required hidden form
 		for download tabindex data-token data-last data-edition data-state data-part data-scope aria-label aria-live aria-labelledby aria-hidden aria-pressed aria-current`)
 	for z := html.NewTokenizer(strings.NewReader(text)); ; {
 		kind := z.Next()

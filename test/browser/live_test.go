@@ -94,7 +94,10 @@ func filters(t *testing.T, b *tab, d *daemon) {
 	b.set(t, "#filter", "text", "")
 	b.set(t, "#filter", "status", "unlisted")
 	require.Equal(t, "telemetry.example.net:443", eval[string](t, b, shownEndpoints))
-	b.set(t, "#filter", "status", "")
+	b.set(t, "#filter", "text", "nothing like this")
+	require.Equal(t, "Nothing fits this filter. Show all", eval[string](t, b, `document.querySelector("#none:not([hidden])").textContent`))
+	eval[bool](t, b, `(document.querySelector("#none button").click(), true)`)
+	b.until(t, `document.querySelector("#none").hidden && document.querySelector("#matches").textContent === ""`)
 }
 
 // pauses stops the stream and lets it go on, by the keyboard.

@@ -59,6 +59,7 @@
       const empty = !$(".endpoint:not([hidden])", box)
       if (box.hidden !== empty) box.hidden = empty
     }
+    $("#none").hidden = shown > 0 || list.length === 0
     const says = status || scope || text ? `${shown} of ${list.length} shown` : ""
     if ($("#matches").textContent !== says) $("#matches").textContent = says
   }
@@ -162,6 +163,7 @@
   document.addEventListener("click", e => all(".menu[open]").forEach(m => { if (!m.contains(e.target) || e.target.closest("a")) m.open = false }))
   form.onsubmit = e => e.preventDefault()
   form.oninput = filter
+  form.onreset = () => setTimeout(filter) // when the fields are empty
   for (const e of [form, mark, pause]) e.hidden = false
   scopes()
   filter()
