@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
@@ -39,6 +40,7 @@ func TestLivePage(t *testing.T) {
 	eval[bool](t, b, `window.same = true`)
 	turns(t, b, d)
 	filters(t, b, d)
+	links(t, b)
 	mark(t, b, "install the extension")
 	text, err := os.ReadFile(book)
 	require.NoError(t, err)
@@ -98,6 +100,27 @@ func filters(t *testing.T, b *tab, d *daemon) {
 	require.Equal(t, "Nothing fits this filter. Show all", eval[string](t, b, `document.querySelector("#none:not([hidden])").textContent`))
 	eval[bool](t, b, `(document.querySelector("#none button").click(), true)`)
 	b.until(t, `document.querySelector("#none").hidden && document.querySelector("#matches").textContent === ""`)
+}
+
+// links follows a rule to ask for to its endpoint, which is then in sight: not
+// under the filter, and not filtered away. What is printed says what it left out.
+func links(t *testing.T, b *tab) {
+	t.Helper()
+	b.set(t, "#filter", "status", "used")
+	require.Equal(t, "none", eval[string](t, b, `(() => { const a = [...document.querySelectorAll(".rules a")].find(a => a.textContent.startsWith("*.quay.io")); const e = document.getElementById(a.hash.slice(1)); return getComputedStyle(e).display })()`))
+	require.Regexp(t, `^[1-9]\d* of`, eval[string](t, b, `document.querySelector("#matches").textContent`))
+	call(t, b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	require.True(t, eval[bool](t, b, `document.querySelector("#filter").checkVisibility()`), "a printed part says that it is one")
+	call(t, b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+	eval[bool](t, b, `([...document.querySelectorAll(".rules a")].find(a => a.textContent.startsWith("*.quay.io")).click(), true)`)
+	b.until(t, `(() => {
+		const row = document.querySelector(".endpoint:target .at").getBoundingClientRect()
+		return document.elementFromPoint(row.left + 5, row.top + 5)?.closest(".endpoint:target")
+	})()`)
+	require.Empty(t, eval[string](t, b, `document.querySelector("#matches").textContent`))
+	call(t, b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	require.False(t, eval[bool](t, b, `document.querySelector("#filter").checkVisibility()`))
+	call(t, b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 }
 
 // pauses stops the stream and lets it go on, by the keyboard.

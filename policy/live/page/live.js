@@ -62,6 +62,7 @@
     $("#none").hidden = shown > 0 || list.length === 0
     const says = status || scope || text ? `${shown} of ${list.length} shown` : ""
     if ($("#matches").textContent !== says) $("#matches").textContent = says
+    form.classList.toggle("on", says !== "") // who prints a part sees that it is one
   }
   const scopes = () => {
     const select = form.elements.scope, there = new Set([...select.options].map(o => o.value))
@@ -161,6 +162,10 @@
 
   document.addEventListener("keydown", e => { if (e.key === "Escape") all(".menu[open]").forEach(m => { m.open = false; $("summary", m).focus() }) })
   document.addEventListener("click", e => all(".menu[open]").forEach(m => { if (!m.contains(e.target) || e.target.closest("a")) m.open = false }))
+  document.addEventListener("click", e => {
+    const to = e.target.closest("main a[href^='#']")
+    if (to && document.getElementById(to.hash.slice(1))?.closest("[hidden]")) { form.reset(); filter() }
+  })
   form.onsubmit = e => e.preventDefault()
   form.oninput = filter
   form.onreset = () => setTimeout(filter) // when the fields are empty
