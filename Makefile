@@ -1,7 +1,6 @@
 # egressaudit. `make demo` and `make test` need Go (and curl for the demo) and
-# nothing else; `make e2e`, `make dns`, `make matrix` and `make deploy` are for
-# nothing else; `make e2e`, `make dns`, `make matrix` and `make cluster` are for
-# root on Debian 12 and install what they need.
+# nothing else; `make e2e`, `make dns`, `make matrix`, `make deploy` and
+# `make cluster` are for root on Debian 12 and install what they need.
 
 GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2

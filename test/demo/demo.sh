@@ -2,13 +2,16 @@
 # The demo: an install behind a corporate proxy that blocks three of the
 # endpoints it needs, recorded by egressaudit, and the report of it. It needs
 # Go and curl, neither root nor internet: the corporate network is test/lab, on
-# loopback. Exit status 0 when the report says what network.lab did.
+# loopback. The recording stays in the checkout as egressaudit-demo.jsonl, for the
+# commands that the report ends with. Exit status 0 when the report says what
+# network.lab did.
 #
 #   sh test/demo/demo.sh
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
+book=egressaudit-demo.jsonl
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/egressaudit-demo.XXXXXX")
 lab=
 tidy() {
@@ -55,9 +58,10 @@ done
 . "$tmp/ready" # PARENT, CA
 echo "corporate proxy: $PARENT"
 
-set -- --parent "$PARENT" --trust "$CA" --region eastus --answer-timeout 2s --trial demo --ledger "$tmp/demo.jsonl"
+set -- --parent "$PARENT" --trust "$CA" --region eastus --answer-timeout 2s --trial demo --ledger "$book"
 say "egressaudit run --parent $PARENT --region eastus ... -- sh test/demo/install.sh"
 child=0
+rm -f "$book"
 (
 	unset HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY all_proxy NO_PROXY no_proxy
 	export CA
@@ -67,7 +71,7 @@ child=0
 say "Checking the recording against test/demo/network.lab"
 [ "$child" -eq 1 ] || die "exit status of run is $child, not the installer's 1"
 gaps=0
-"$tmp/egressaudit" report --region eastus --format json "$tmp/demo.jsonl" >"$tmp/report.json" || gaps=$?
+"$tmp/egressaudit" report --region eastus --format json "$book" >"$tmp/report.json" || gaps=$?
 [ "$gaps" -eq 1 ] || die "exit status of report is $gaps, not 1 for gaps"
 # One line without blanks, however the JSON was laid out.
 tr -d ' \t\n' <"$tmp/report.json" >"$tmp/report.line"
@@ -103,3 +107,6 @@ endpoint 'storage.googleapis.com' unused
 expect "production.cloudfront.docker.com unlisted" '"unlisted":\[\{"host":"production\.cloudfront\.docker\.com"'
 [ "$wrong" -eq 0 ] || die "$wrong facts are missing in: $(cat "$tmp/report.json")"
 echo "All $right facts are in the report."
+
+say "The recording stays; to go on"
+echo "make build && ./egressaudit report --format html -o report.html $book"

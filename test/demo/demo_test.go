@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,19 @@ import (
 
 	"github.com/egressaudit/egressaudit/test/lab"
 )
+
+// The demo's report ends with commands over its recording, which must still be
+// there when somebody types them.
+func TestRecordingStays(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("needs curl")
+	}
+	out, err := exec.Command("sh", "demo.sh").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	named := regexp.MustCompile(`(?m)^egressaudit: the recording is (\S+); to go on:$`).FindSubmatch(out)
+	require.NotNil(t, named, "%s", out)
+	require.FileExists(t, filepath.Join("../..", string(named[1])))
+}
 
 func TestInstallMeetsTheNetwork(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
