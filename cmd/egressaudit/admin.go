@@ -204,6 +204,9 @@ Exit status: 0 marked, 2 trouble.`,
 		Example: `  egressaudit mark 'install the extension'`,
 		Args:    wants(1, "the name of a phase"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if strings.TrimSpace(args[0]) == "" {
+				return hinted(errors.New("mark wants the name of a phase, and that is empty"), "write %s", c.UseLine())
+			}
 			return a.mark(c.Context(), args[0])
 		},
 	}

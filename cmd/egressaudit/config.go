@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -42,8 +43,26 @@ func configure(c *cobra.Command, path string) error {
 		if err := setFlag(c, name, e.Value); err != nil {
 			return fmt.Errorf("--config %q line %d: %w", path, line, err)
 		}
+		if f := c.Flags().Lookup(name); f.Annotations[fromFile] != nil {
+			f.Annotations[fromFile] = []string{fmt.Sprintf("--config %q line %d", path, line)}
+		}
 	}
 	return nil
+}
+
+// configured puts in front of an error about a flag where the configuration file
+// has it.
+func configured(c *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	c.Flags().Visit(func(f *pflag.Flag) {
+		rest, about := strings.CutPrefix(err.Error(), "--"+f.Name)
+		if at := f.Annotations[fromFile]; at != nil && about && strings.IndexAny(rest, " :") == 0 {
+			err = fmt.Errorf("%s: %w", at[0], err)
+		}
+	})
+	return err
 }
 
 func keyOf(e *ast.MappingValueNode) (name string, line int) {

@@ -34,7 +34,7 @@ name of an embedded one, NAME@REVISION, or a file.
   two ledgers   judged over the same catalogs: gaps that are new, changed, still
                 there, fixed, and what was seen in one trial alone
   two catalogs  - dropped, + added, moved to another port or scope, wildcards
-                narrowed or widened; with --ledger, which of that trials used
+                narrowed or widened; with --ledger, what the trials used of it
   one of each   - required and not observed, + observed and not required,
                 ! required and blocked, ? seen in a way that proves nothing
 
@@ -156,6 +156,9 @@ func catalogOf(arg string) (*catalog.File, error) {
 		return nil, nil
 	}
 	f, err := catalog.Load(arg)
+	if errors.Is(err, catalog.ErrUnknown) && strings.Contains(arg, ".") {
+		return nil, fmt.Errorf("read %q: no such file or directory", arg)
+	}
 	if err != nil && errors.Is(notLedger(arg), ledger.ErrNotLedger) {
 		err = fmt.Errorf("%q is no ledger, and no catalog: %w", arg, err)
 	}

@@ -108,7 +108,7 @@ func (r *required) files() ([]*catalog.File, error) {
 	for _, n := range names {
 		f, err := catalog.Load(n)
 		if err != nil {
-			return nil, err
+			return nil, oneEach(err, "catalog", n)
 		}
 		if i := slices.IndexFunc(files, func(o *catalog.File) bool { return o.Name == f.Name }); i >= 0 {
 			return nil, fmt.Errorf("--catalog %q: a catalog named %q was given already, by %q (name each once)", n, f.Name, names[i])
@@ -122,7 +122,7 @@ func (r *required) values(files []*catalog.File) (catalog.Values, error) {
 	v := catalog.Values{}
 	for _, region := range r.regions {
 		if err := catalog.CheckRegion(region); err != nil && !r.recorded {
-			return nil, fmt.Errorf("--region: %w", err)
+			return nil, oneEach(fmt.Errorf("--region: %w", err), "region", region)
 		}
 		v["region"] = append(v["region"], region)
 	}
@@ -293,7 +293,7 @@ func prefixes(flag string, list []string) ([]netip.Prefix, error) {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--%s %q: not an address range (write it as 10.0.0.0/8 or fd00::/8)", flag, s)
+			return nil, oneEach(fmt.Errorf("--%s %q: not an address range (write it as 10.0.0.0/8 or fd00::/8)", flag, s), flag, s)
 		}
 		out = append(out, p.Masked())
 	}

@@ -30,6 +30,9 @@ func parentOf(flag string, env environ) (upstream, error) {
 	case "env":
 		return parentFromEnv(env)
 	}
+	if !strings.ContainsAny(flag, ":/") { // a word, mostly env or none with a slip
+		return upstream{}, fmt.Errorf("--parent %q: write env, none, or the proxy with its port, such as http://proxy.example.org:3128", flag)
+	}
 	u, err := parseParent("--parent", flag)
 	if err != nil {
 		return upstream{}, err

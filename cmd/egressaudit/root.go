@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/egressaudit/egressaudit/policy"
 )
 
 // Exit statuses of contract section 2.
@@ -155,6 +157,12 @@ func noEmpty(c *cobra.Command, _ []string) (err error) {
 
 // flagError says what is wrong with a flag in words of the command line.
 func flagError(c *cobra.Command, err error) error {
+	var none *pflag.NotExistError
+	if errors.As(err, &none) {
+		if near := nearFlags(c, none.GetSpecifiedName()); len(near) > 0 {
+			return hinted(err, "did you mean --%s?", strings.Join(near, " or --"))
+		}
+	}
 	var bad *pflag.InvalidValueError
 	if !errors.As(err, &bad) {
 		return hinted(err, "see %s --help", c.CommandPath())
@@ -163,14 +171,38 @@ func flagError(c *cobra.Command, err error) error {
 	switch bad.GetFlag().Value.Type() {
 	case "duration":
 		want = "write a time with its unit, such as 5s, 2m or 1h30m"
-	case "int", "uint16", "uint32":
+	case "int":
 		want = "write a whole number"
+	case "uint16":
+		want = "write a whole number from 0 to 65535"
+	case "uint32":
+		want = "write a whole number from 0 to 4294967295"
 	case "float64":
 		want = "write a number"
 	case "bool":
 		want = "write true or false"
 	}
 	return fmt.Errorf("--%s %q: %s", bad.GetFlag().Name, bad.GetValue(), want)
+}
+
+// nearFlags are the flags of c whose names are nearly name.
+func nearFlags(c *cobra.Command, name string) []string {
+	if len(name) < 3 {
+		return nil
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return policy.Nearest(name, names)
+}
+
+// oneEach adds to an error about a value of a repeatable flag what to type, where
+// the value is a list.
+func oneEach(err error, flag, value string) error {
+	list := split(value)
+	if len(list) < 2 {
+		return err
+	}
+	return hinted(err, "one each: --%s %s", flag, strings.Join(list, " --"+flag+" "))
 }
 
 // hint is an error with a line about what to type instead.

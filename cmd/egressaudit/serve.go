@@ -34,7 +34,7 @@ func newServe(env environ) *cobra.Command {
 		if err := configure(c, d.config); err != nil {
 			return err
 		}
-		return serve(c, env, d)
+		return configured(c, serve(c, env, d))
 	}
 	return c
 }
