@@ -29,7 +29,9 @@ that you wrote: a catalog is a YAML file.`,
 		&cobra.Command{
 			Use: "show NAME|FILE", Short: "The endpoints of a catalog, and where each was taken from", Args: wants(1, "a catalog's name or file"),
 			ValidArgsFunction: catalogNames,
-			RunE:              func(_ *cobra.Command, args []string) error { return showCatalog(env.stdout, args[0]) },
+			RunE: func(_ *cobra.Command, args []string) error {
+				return whole(env.stdout, func(w io.Writer) error { return showCatalog(w, args[0]) })
+			},
 		},
 		&cobra.Command{
 			Use: "lint NAME|FILE...", Short: "What is suspicious in a catalog",
@@ -41,7 +43,9 @@ companion only another catalog carries.
 Exit status: 0 nothing but notes, 1 a warning or an error, 2 the file cannot be
 read.`,
 			Args: wants(math.MaxInt, "a catalog's name or file"), ValidArgsFunction: catalogNames,
-			RunE: func(_ *cobra.Command, args []string) error { return lintCatalogs(env.stdout, args) },
+			RunE: func(_ *cobra.Command, args []string) error {
+				return whole(env.stdout, func(w io.Writer) error { return lintCatalogs(w, args) })
+			},
 		},
 	)
 	return c

@@ -32,10 +32,12 @@ Exit status: 0 something matches, 1 nothing does, 2 trouble.`,
 			if err != nil {
 				return err
 			}
-			if !explain(env.stdout, policy.NewIndex(catalogs...), name, port) {
-				return exit(exitGap)
-			}
-			return nil
+			return whole(env.stdout, func(w io.Writer) error {
+				if !explain(w, policy.NewIndex(catalogs...), name, port) {
+					return exit(exitGap)
+				}
+				return nil
+			})
 		},
 	}
 	r.register(c, "")

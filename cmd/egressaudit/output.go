@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +78,17 @@ func sameFile(a, b string) bool {
 	a, errA := filepath.Abs(a)
 	b, errB := filepath.Abs(b)
 	return errA == nil && errB == nil && a == b
+}
+
+// whole writes what render makes in one piece, and ends as render did, unless it
+// cannot be written.
+func whole(w io.Writer, render func(io.Writer) error) error {
+	var text bytes.Buffer
+	err := render(&text)
+	if _, bad := w.Write(text.Bytes()); bad != nil {
+		return bad
+	}
+	return err
 }
 
 // write renders the report to -o, or else to w.
