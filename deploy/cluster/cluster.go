@@ -49,7 +49,7 @@ func Open(path, name string) (*Cluster, error) {
 	}
 	file, err := clientcmd.LoadFromFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("not a kubeconfig file: %w", err)
+		return nil, unread(err)
 	}
 	if name == "" {
 		name = file.CurrentContext
@@ -72,6 +72,19 @@ func dial(config *rest.Config) (*Cluster, error) {
 	config.Timeout = Patience
 	client, err := rest.HTTPClientFor(config)
 	return &Cluster{server, client}, err
+}
+
+// unread is why a file could not be read as a kubeconfig, without what the decoder
+// says of its own types.
+func unread(err error) error {
+	if p := (*os.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	why := ""
+	if _, line, ok := strings.Cut(err.Error(), "yaml: "); ok {
+		why = " (" + line + ")"
+	}
+	return errors.New("not a kubeconfig file: no YAML or JSON with apiVersion: v1 and kind: Config" + why)
 }
 
 // pathless is the cause of a file's error without its path, which the caller tells.

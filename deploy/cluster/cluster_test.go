@@ -165,15 +165,20 @@ func TestNoKubeconfig(t *testing.T) {
 	_, err := Open(filepath.Join(dir, "none"), "")
 	require.EqualError(t, err, "no such file or directory")
 	for text, want := range map[string]string{
-		"\x00\x01":     "not a kubeconfig file",
-		"a: [":         "not a kubeconfig file",
-		"":             "not a kubeconfig file: it has no context",
-		"contexts: []": "not a kubeconfig file: it has no context",
+		"\x00\x01":                  "not a kubeconfig file: no YAML or JSON with apiVersion: v1 and kind: Config",
+		"a: [":                      "not a kubeconfig file: no YAML or JSON with apiVersion: v1 and kind: Config (line 1: ",
+		"some words":                "not a kubeconfig file: no YAML or JSON with apiVersion: v1 and kind: Config",
+		"kind: Pod\napiVersion: v1": "not a kubeconfig file: no YAML or JSON with apiVersion: v1 and kind: Config",
+		"":                          "not a kubeconfig file: it has no context",
+		"contexts: []":              "not a kubeconfig file: it has no context",
 		"contexts: [{name: a, context: {cluster: c}}]": `it has no current context: name one of "a"`,
 	} {
 		path := filepath.Join(dir, "file")
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		_, err := Open(path, "")
 		require.ErrorContains(t, err, want, "%q", text)
+		require.NotRegexp(t, `unmarshal|scheme|struct`, err.Error(), "words of a Go program")
 	}
+	_, err = Open(dir, "")
+	require.EqualError(t, err, "is a directory")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -78,9 +79,22 @@ func configOf(kubeconfig string) (*rest.Config, error) {
 	case clientcmd.IsEmptyConfig(err):
 		return nil, fmt.Errorf("read kubeconfig %q: it names no cluster", kubeconfig)
 	case err != nil:
-		return nil, fmt.Errorf("read kubeconfig %q: %s", kubeconfig, reason(err))
+		return nil, fmt.Errorf("read kubeconfig %q: %s", kubeconfig, unread(kubeconfig, err))
 	}
 	return c, nil
+}
+
+// unread is why a kubeconfig could not be read, without its path, and without what
+// the decoder says of its own types.
+func unread(kubeconfig string, err error) string {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && p.Path == kubeconfig {
+		return p.Err.Error()
+	}
+	text := reason(err)
+	if strings.Contains(text, "version/kind") || runtime.IsNotRegisteredError(err) {
+		return "no YAML or JSON with apiVersion: v1 and kind: Config"
+	}
+	return text
 }
 
 // resource lists and watches one kind over all namespaces.

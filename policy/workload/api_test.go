@@ -162,8 +162,19 @@ func TestConnect(t *testing.T) {
 	require.ErrorContains(t, err, "read the service account of this pod: ")
 	missing := filepath.Join(t.TempDir(), "none")
 	_, err = Connect(missing, "a")
-	require.ErrorContains(t, err, fmt.Sprintf("read kubeconfig %q: ", missing))
+	require.EqualError(t, err, fmt.Sprintf("read kubeconfig %q: no such file or directory", missing))
+	words := filepath.Join(t.TempDir(), "words")
+	for _, text := range []string{"some words", `{"apiVersion":"v1","kind":"start"}`} {
+		require.NoError(t, os.WriteFile(words, []byte(text), 0o600))
+		_, err = Connect(words, "a")
+		require.EqualError(t, err, fmt.Sprintf("read kubeconfig %q: no YAML or JSON with apiVersion: v1 and kind: Config", words))
+	}
 	require.NotContains(t, err.Error(), "\n")
+	away := filepath.Join(t.TempDir(), "away")
+	require.NoError(t, os.WriteFile(away, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"a","contexts":[{"name":"a","context":{"cluster":"c","user":"u"}}],
+		"clusters":[{"name":"c","cluster":{"server":"https://192.0.2.1"}}],"users":[{"name":"u","user":{"client-certificate":"/none.pem","client-key":"/none.key"}}]}`), 0o600))
+	_, err = Connect(away, "a")
+	require.ErrorContains(t, err, "/none.pem")
 	bad := filepath.Join(t.TempDir(), "bad")
 	require.NoError(t, os.WriteFile(bad, []byte("a: [\n"), 0o600))
 	_, err = Connect(bad, "a")
