@@ -30,7 +30,7 @@ func (j *judgement) doubts() {
 	r.Incomplete = len(r.Doubts) > 0
 	switch {
 	case b.sights == 0:
-		j.doubt("nothing was observed: no client made a connection, request or look-up through egressaudit, so check its proxy settings (egressaudit env prints them)")
+		j.doubt("nothing was observed: no client made a connection, request or look-up through egressaudit; see whether it uses the network at all, and its proxy settings (egressaudit env prints them)")
 	case r.Required == 0:
 		j.doubt("no endpoint counts as required%s", j.whyNone())
 	case r.Exercised == 0:
