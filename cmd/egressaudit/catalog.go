@@ -24,7 +24,7 @@ that you wrote: a catalog is a YAML file.`,
 	c.AddCommand(
 		&cobra.Command{
 			Use: "list", Short: "The embedded catalogs, with their revisions", Args: noArgs,
-			RunE: func(*cobra.Command, []string) error { return listCatalogs(env.stdout) },
+			RunE: func(*cobra.Command, []string) error { return whole(env.stdout, listCatalogs) },
 		},
 		&cobra.Command{
 			Use: "show NAME|FILE", Short: "The endpoints of a catalog, and where each was taken from", Args: wants(1, "a catalog's name or file"),

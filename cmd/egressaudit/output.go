@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -80,15 +82,55 @@ func sameFile(a, b string) bool {
 	return errA == nil && errB == nil && a == b
 }
 
-// whole writes what render makes in one piece, and ends as render did, unless it
-// cannot be written.
+// whole writes what render makes in one piece, folded to the width of a terminal,
+// and ends as render did, unless it cannot be written.
 func whole(w io.Writer, render func(io.Writer) error) error {
 	var text bytes.Buffer
 	err := render(&text)
-	if _, bad := w.Write(text.Bytes()); bad != nil {
+	if _, bad := io.WriteString(w, fold(text.String(), columns(w))); bad != nil {
 		return bad
 	}
 	return err
+}
+
+// minFold is how narrow a terminal may be for lines to be folded.
+const minFold = 40
+
+// fold breaks lines of more than width columns at blanks, and lets what follows
+// hang below their beginning; 0 is no limit. A longer word stays whole.
+func fold(text string, width int) string {
+	if width < minFold {
+		return text
+	}
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		words := strings.TrimLeft(line, " ")
+		hang := line[:len(line)-len(words)] + "    "
+		for at := breakAt(line, width); at > 0; at = breakAt(line, width) {
+			out.WriteString(strings.TrimRight(line[:at], " ") + "\n")
+			line = hang + strings.TrimLeft(line[at:], " ")
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
+
+// breakAt is where a line that is too long has its last blank behind a word that
+// leaves it within width, or else its first one; -1 where there is nothing to break.
+func breakAt(line string, width int) int {
+	line = strings.TrimSuffix(line, "\n")
+	if utf8.RuneCountInString(line) <= width {
+		return -1
+	}
+	first := len(line) - len(strings.TrimLeft(line, " "))
+	best, column := -1, 0
+	for i, r := range line {
+		if r == ' ' && i > first && (column <= width || best < 0) {
+			best = i
+		}
+		column++
+	}
+	return best
 }
 
 // write renders the report to -o, or else to w.

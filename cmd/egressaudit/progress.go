@@ -19,15 +19,27 @@ func terminal(w io.Writer) (*os.File, bool) {
 	return f, ok && term.IsTerminal(int(f.Fd()))
 }
 
+// columns is the width of a terminal; 0 where w is none, or does not say.
+func columns(w io.Writer) int {
+	f, ok := terminal(w)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
 // textOptions fit a report to where it goes: colour on a terminal that wants
 // any, and its width.
 func textOptions(w io.Writer) report.TextOptions {
-	f, ok := terminal(w)
-	if !ok {
+	if _, ok := terminal(w); !ok {
 		return report.TextOptions{}
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 0 || width > 100 {
+	width := columns(w)
+	if width <= 0 || width > 100 {
 		width = 100
 	}
 	return report.TextOptions{Width: max(width, 40), Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
