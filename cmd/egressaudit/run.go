@@ -48,9 +48,10 @@ As root it lacks CAP_NET_ADMIN, CAP_SYS_ADMIN (so it cannot mount) and
 CAP_SYS_PTRACE; in a user namespace sudo does nothing. Unix sockets stay as they
 are: the report names those that it could reach.
 
-COMMAND keeps its standard streams and gets our signals; Ctrl-C ends it, and the
-report is still made. The report goes to stderr, or to -o FILE; behind it stand
-where the ledger is, and two commands that make more of it.
+COMMAND keeps its standard streams and gets our signals (what nohup has us
+ignore, it ignores); Ctrl-C ends it, and the report is still made. The report
+goes to stderr, or to -o FILE; behind it stand where the ledger is, and two
+commands that make more of it.
 
 --page shows the same while COMMAND runs, to browsers of this host: its address
 is told before COMMAND starts, and it ends with the report.
@@ -108,7 +109,7 @@ func runTrial(ctx context.Context, env environ, f *runFlags, args []string) (int
 		return childStatus(err), nil
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, passedOn...) // until the report is made
+	heed(signals) // until the report is made
 	defer signal.Stop(signals)
 	progress := newProgress(env)
 	isolated, err := f.isolate.start(env)
@@ -172,6 +173,17 @@ func (t *trial) report(env environ, f *runFlags, on report.FailOn, status int, t
 		return status, nil
 	}
 	return own, nil
+}
+
+// heed asks for the signals that go to the command. One that we were started to
+// ignore (nohup, or ^C in the background of a script) stays ignored, and so does the
+// command ignore it: whoever catches a signal starts others with its default.
+func heed(signals chan<- os.Signal) {
+	for _, s := range passedOn {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
 }
 
 // find looks the command up before anything is begun.
