@@ -196,11 +196,25 @@ func (d *door) observe() policy.Observation {
 func (p *Proxy) asked(o *policy.Observation, target string) (n policy.Name, listed bool, err error) {
 	n, o.Port, err = policy.ParseTarget(target)
 	if err != nil {
-		o.Asked = printable(target[strings.LastIndexByte(target, '@')+1:]) // without what may be credentials
+		o.Asked = printable(presentable(target))
 		return n, false, err
 	}
 	o.Asked = n.String()
 	return n, p.meant(o, n), nil
+}
+
+// presentable is what of a target that is no host and port may be told: neither
+// credentials nor path and query. Where an @ follows a slash, it ends a password or
+// stands in a query, and nothing tells which: then it is nothing at all.
+func presentable(target string) string {
+	if scheme, rest, ok := strings.Cut(target, "://"); ok && !strings.ContainsAny(scheme, "/?#") {
+		target = rest
+	}
+	end := strings.IndexAny(target+"/", "/?#")
+	if strings.Contains(target[end:], "@") {
+		return ""
+	}
+	return target[strings.LastIndexByte(target[:end], '@')+1 : end]
 }
 
 func addrOf(a net.Addr) netip.AddrPort {

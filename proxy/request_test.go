@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -310,25 +309,6 @@ func TestUntouched(t *testing.T) {
 	r := newRig(t, nil)
 	_, _, resp := r.say("GET", get(port))
 	require.Empty(t, resp.Header.Get("Content-Type"), "net/http guesses one")
-}
-
-// TestCredentialsInTarget: what stands before an @ is no part of a record or of
-// our answer.
-func TestCredentialsInTarget(t *testing.T) {
-	for _, line := range []string{"CONNECT alice:s3cret@site.example.com:443 HTTP/1.1\r\nHost: x", "GET http://alice:s3cret@site.example.com/ HTTP/1.1\r\nHost: x"} {
-		r := newRig(t, nil)
-		c := r.dial()
-		io.WriteString(c, line+"\r\nConnection: close\r\n\r\n")
-		b, err := io.ReadAll(c)
-		if !errors.Is(err, net.ErrClosed) {
-			require.NoError(t, err)
-		}
-		require.Contains(t, string(b), "HTTP/1.1 400 ")
-		require.NotContains(t, string(b), "s3cret")
-		o := r.one()
-		require.Equal(t, policy.HTTPRequestError, o.Error)
-		require.NotContains(t, fmt.Sprintf("%+v", o), "s3cret")
-	}
 }
 
 // TestManyWithoutARequest: connections that say nothing are bounded, and those
