@@ -23,6 +23,6 @@
 //
 // A report is made once a second at most and only while somebody watches; 64
 // browsers at once, 16 events in the queue of each, 50 rows an event and four events
-// of rows a second, 128 rows kept, four reports delivered at once. Who does not keep
-// up is let go and comes back.
+// of rows a second, 128 rows kept, four reports delivered at once, 80 connections in
+// all. Who does not keep up is let go and comes back.
 package live

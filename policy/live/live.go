@@ -48,6 +48,7 @@ type Server struct {
 	config    Config
 	counts    *counts
 	http      *http.Server
+	crowd     crowd
 	pageToken string        // of this process, in POSTs of its pages
 	rendering chan struct{} // a value for each report that is being delivered
 
@@ -65,6 +66,7 @@ func New(c Config) *Server {
 	s.http = &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ConnContext: s.crowd.enter, ConnState: s.crowd.follow,
 	}
 	return s
 }

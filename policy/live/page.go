@@ -196,6 +196,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.rendering <- struct{}{}:
 		defer func() { <-s.rendering }()
+		defer s.crowd.stay(r.Context())()
 	default:
 		w.Header().Set("Retry-After", "2")
 		say(w, http.StatusServiceUnavailable, fmt.Sprintf("%d reports are being made already", maxReports))

@@ -222,6 +222,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer b.leave(me)
+	defer s.crowd.stay(r.Context())()
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("X-Accel-Buffering", "no") // of nginx in between
 	me.pour(r.Context(), w)
