@@ -66,15 +66,15 @@ func (p *Proxy) newServer() *http.Server {
 		ConnState: func(c net.Conn, s http.ConnState) {
 			switch d := c.(*door); s {
 			case http.StateNew:
-				if p.waiting.Add(1) > int64(p.limits.Tunnels) {
+				if !p.waiting.enter(d.party()) {
 					d.turnAway()
 				}
 			case http.StateIdle:
 				d.rearm()
 			case http.StateHijacked:
-				p.waiting.Add(-1)
+				p.waiting.leave(d.party())
 			case http.StateClosed:
-				p.waiting.Add(-1)
+				p.waiting.leave(d.party())
 				d.closed()
 			}
 		},
@@ -142,6 +142,46 @@ func (d *door) refusal(b []byte) {
 	o := d.observe()
 	fail(&o, denied(policy.HTTPRequestError), detail{"status": code, "why": "no request that HTTP allows"})
 	d.p.record(&o)
+}
+
+// lobby counts the connections without a request by who waits: the address of a
+// client, and none for all others together.
+type lobby struct {
+	mu   sync.Mutex
+	most Limits
+	all  int
+	of   map[netip.Addr]int
+}
+
+// enter counts one in, and says whether there is room for it. Those who may not use
+// the proxy are heard, for they are to be told so, but never take the clients' room.
+func (l *lobby) enter(who netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	room := l.most.ClientTunnels
+	if !who.IsValid() {
+		room = max(l.most.Tunnels/8, 1)
+	}
+	l.all++
+	l.of[who]++
+	return l.all <= l.most.Tunnels && l.of[who] <= room
+}
+
+func (l *lobby) leave(who netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.of[who]--; l.of[who] == 0 {
+		delete(l.of, who)
+	}
+}
+
+// party is who waits by d.
+func (d *door) party() netip.Addr {
+	if c := addrOf(d.RemoteAddr()); d.p.admits(c) {
+		return c.Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // turnAway ends a connection that has no request yet, where too many wait: without

@@ -51,8 +51,8 @@ type Proxy struct {
 
 	life    context.Context // ends when what is open is cut
 	cutAll  context.CancelFunc
-	waiting atomic.Int64 // connections that net/http has: without a request, or between two
-	busy    gate         // handlers, tunnels: whoever still has a record to make
+	waiting lobby // connections that net/http has: without a request, or between two
+	busy    gate  // handlers, tunnels: whoever still has a record to make
 
 	accepting sync.WaitGroup // ServeCaptured
 
@@ -75,6 +75,7 @@ func New(c Config) *Proxy {
 		tunnels:  map[*tunnel]struct{}{},
 		byClient: map[netip.Addr]int{},
 	}
+	p.waiting = lobby{most: p.limits, of: map[netip.Addr]int{}}
 	p.index.Store(c.Index)
 	for _, a := range c.Own {
 		p.guard.listen(a)

@@ -311,30 +311,6 @@ func TestUntouched(t *testing.T) {
 	require.Empty(t, resp.Header.Get("Content-Type"), "net/http guesses one")
 }
 
-// TestManyWithoutARequest: connections that say nothing are bounded, and those
-// turned away are recorded.
-func TestManyWithoutARequest(t *testing.T) {
-	const most = 5
-	r := newRig(t, func(c *Config) { c.Limits.Tunnels, c.Limits.HeaderTimeout = most, time.Hour })
-	var all []*net.TCPConn
-	for range most {
-		all = append(all, r.dial())
-	}
-	require.Eventually(t, func() bool { return r.proxy.waiting.Load() == most }, patience, time.Millisecond)
-	extra := r.dial()
-	_, err := extra.Read(make([]byte, 1))
-	require.Error(t, err, "ended at once")
-	o := r.one()
-	require.Equal(t, []any{policy.Denied, policy.ConnectionLimitReached}, []any{o.Outcome, o.Error})
-	for _, c := range all {
-		c.Close()
-	}
-	require.Eventually(t, func() bool { return r.proxy.waiting.Load() == 0 }, patience, time.Millisecond)
-	conn, _ := r.connect(host, site(t, func(s *net.TCPConn) { io.Copy(s, s) }))
-	conn.Close()
-	require.NotEqual(t, policy.Denied, r.closing(2)[1].Outcome, "and then there is room again")
-}
-
 // TestSilentThenGoneRequest: the same of plain HTTP: an end long behind the request is
 // a silence.
 func TestSilentThenGoneRequest(t *testing.T) {
