@@ -31,6 +31,7 @@ type committer struct {
 	due     time.Time // of the next fsync, when covered < written
 	retry   pause     // of writes
 	resync  pause     // of fsyncs
+	gone    uint64    // seq of the last line that went with a file that was removed
 	doubt   error     // the first fsync's that failed: what it was to cover may be gone, whatever the next one says
 }
 
@@ -194,9 +195,14 @@ func (c *committer) commit(now bool) {
 		return
 	}
 	c.resync, c.covered = pause{}, c.written
+	gone := removed(c.file)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.syncErr, c.synced = nil, c.covered
+	if gone {
+		c.lost += c.covered - c.gone
+		c.gone = c.covered
+	}
 	if c.off == len(c.batch) {
 		c.bound = time.Time{}
 	}
@@ -230,6 +236,9 @@ func (c *committer) finish(closeErr error) {
 	}
 	if n := sum(c.drops); n > 0 {
 		errs = append(errs, fmt.Errorf("close ledger %q: %d records were dropped, and no lost record tells it", c.path, n))
+	}
+	if c.gone > 0 {
+		errs = append(errs, fmt.Errorf("close ledger %q: the file was removed while it was written, and its %d records with it", c.path, c.gone))
 	}
 	if c.doubt != nil {
 		errs = append(errs, fmt.Errorf("close ledger %q: records may not have reached the disk: %w", c.path, c.doubt))

@@ -42,7 +42,8 @@ func (w *Writer) await(ctx context.Context) error {
 	}
 }
 
-// Lost is how many records were dropped, or accepted and not written in the end.
+// Lost is how many records were dropped, accepted and not written in the end, or
+// removed with their file.
 func (w *Writer) Lost() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()

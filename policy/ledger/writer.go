@@ -40,6 +40,9 @@ type file interface {
 // A disk that refuses is asked again and again, from the byte where it stopped;
 // meanwhile records wait, and beyond Options.Queue (or 64 MiB) they are dropped
 // and counted. As soon as the disk takes more, a lost record tells their number.
+//
+// The records of a file that is removed meanwhile are counted as lost, and Close says
+// so. One that is renamed goes on under its new name.
 type Writer struct {
 	path    string
 	options Options
