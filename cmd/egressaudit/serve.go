@@ -95,6 +95,7 @@ func serve(c *cobra.Command, env environ, d *daemon) (err error) {
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)
+	outliveReaders() // of the log
 	if err := d.stop.check(); err != nil {
 		return err
 	}

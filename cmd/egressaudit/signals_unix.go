@@ -32,6 +32,10 @@ func sentByTerminal(s os.Signal) bool {
 // notifyReload asks for the signal that means: read the catalogs again.
 func notifyReload(c chan<- os.Signal) { signal.Notify(c, syscall.SIGHUP) }
 
+// outliveReaders has a write to a standard stream that nobody reads any more fail, as
+// any other write does, instead of ending the process (os/signal, SIGPIPE).
+func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
 // openFiles is how many descriptors the process may have.
 func openFiles() uint64 {
 	var r unix.Rlimit
