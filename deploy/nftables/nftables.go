@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"text/template"
@@ -92,6 +93,10 @@ func (p Params) check() error {
 		return errors.New("TPROXY does not take what a host itself sends over TCP (give the port of --redirect)")
 	case p.Host() && p.UID == 0 && p.Cgroup == "":
 		return errors.New("nothing tells our own traffic from the host's: it would come back to us for ever (give the user ID or the cgroup of egressaudit; user 0 is everybody)")
+	}
+	// Another spelling leads there too, but has another level: no packet would match.
+	if c := p.CgroupPath(); p.Cgroup != "" && (c == "" || path.Clean("/"+c) != "/"+c) {
+		return fmt.Errorf("cgroup %q: write its path as /proc/PID/cgroup has it, below the root, such as system.slice/egressaudit.service", p.Cgroup)
 	}
 	for _, c := range p.Cgroup {
 		if c <= ' ' || c == '"' || c == '\\' || c >= 0x7f {

@@ -26,6 +26,10 @@ func TestParams(t *testing.T) {
 		{Params{TProxy: 1}, "--redirect"},
 		{Params{Redirect: 1}, "for ever"},
 		{Params{Redirect: 1, Cgroup: "a\"b"}, `"a\"b"`},
+		{Params{Redirect: 1, Cgroup: "/"}, "below the root"},
+		{Params{Redirect: 1, Cgroup: "a//b"}, "below the root"},
+		{Params{Redirect: 1, Cgroup: "../a"}, "below the root"},
+		{Params{Redirect: 1, Cgroup: "/a/./b/"}, "below the root"},
 		{Params{Redirect: 1, Clients: make([]netip.Prefix, 1)}, "ADDRESS/BITS"},
 		{Params{Redirect: 1, Clients: prefixes("10.0.0.0/8"), Own: make([]netip.Addr, 1)}, "not valid"},
 	} {
