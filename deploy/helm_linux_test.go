@@ -298,6 +298,7 @@ func TestWrongValues(t *testing.T) {
 		{"ledger.sizeLimit=lots", "/ledger/sizeLimit"},
 		{"parent=squid:3128", "/parent"},
 		{"parent=http://squid:3128,parentSecret.name=corp", "parentSecret.name: parent names"},
+		{"parent=http://me:s3cret@squid:3128", "parent: whoever may read pods"},
 		{"mode=enforced", "/mode"},
 		{"dns.enabled=true,dnsPolicy=ClusterFirst", "resolver: with dnsPolicy ClusterFirst"},
 		{"catalogs.own.config\\.yaml=x", "config.yaml"},

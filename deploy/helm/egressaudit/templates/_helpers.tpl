@@ -58,6 +58,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.dns.enabled (not .Values.resolver) (ne .Values.dnsPolicy "Default") }}
 {{- fail (printf "\n\nresolver: with dnsPolicy %s the name server would ask the cluster's, which asks it. Write --set resolver=ADDRESS, or leave dnsPolicy at Default.\n" .Values.dnsPolicy) }}
 {{- end }}
+{{- if regexMatch "//[^/@]*:.*@" .Values.parent }}
+{{- fail "\n\nparent: whoever may read pods would read the password in it. Put the URL into a Secret, and write --set parentSecret.name=NAME.\n" }}
+{{- end }}
 {{- if and .Values.parentSecret.name (ne .Values.parent "none") }}
 {{- fail "\n\nparentSecret.name: parent names a corporate proxy already. Write one of the two.\n" }}
 {{- end }}
