@@ -14,14 +14,14 @@ type reach uint8
 
 const (
 	public     reach = iota
-	private          // RFC 1918, RFC 6598, RFC 4193
+	private          // RFC 1918, RFC 6598, RFC 4193, site-local
 	blockPage        // the operator knows it for one: a sinkhole, whoever is sent there
 	local            // loopback, link-local, unspecified: a sinkhole where a public name resolves to it
 	prohibited       // metadata services, multicast, our own listeners
 )
 
 var (
-	privateRanges = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+	privateRanges = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fec0::/10")
 	localRanges   = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10")
 	// metadata answers credentials or configuration to whoever asks.
 	metadata        = prefixes("169.254.169.254/32", "168.63.129.16/32", "fd00:ec2::254/128")
@@ -87,7 +87,7 @@ func (g *guard) lets(to netip.AddrPort) bool {
 }
 
 // embedded is the address that is really meant: an IPv4 address mapped,
-// translated (RFC 6052) or tunnelled (6to4) into IPv6 is judged as itself.
+// translated (RFC 6052, RFC 7915) or tunnelled (6to4) into IPv6 is judged as itself.
 func embedded(a netip.Addr) netip.Addr {
 	a = a.WithZone("").Unmap()
 	if !a.Is6() {
@@ -95,7 +95,7 @@ func embedded(a netip.Addr) netip.Addr {
 	}
 	b := a.As16()
 	switch {
-	case nat64.Contains(a):
+	case nat64.Contains(a), siit.Contains(a), ownNAT64.Contains(a) && [4]byte(b[12:16]) != [4]byte{}:
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6]))
@@ -107,6 +107,8 @@ func embedded(a netip.Addr) netip.Addr {
 
 var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	ownNAT64   = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215; with 96 bits before the IPv4 address, as is usual
+	siit       = netip.MustParsePrefix("::ffff:0:0:0/96")
 	sixToFour  = netip.MustParsePrefix("2002::/16")
 	compatible = netip.MustParsePrefix("::/96")
 )
