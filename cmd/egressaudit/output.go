@@ -62,6 +62,8 @@ func (r *rendering) checkOutput(ledgers []string) error {
 		return fmt.Errorf("-o %q: is a directory (name a file in it)", r.output)
 	case err == nil && !i.Mode().IsRegular():
 		return nil // a pipe or a device
+	case unfollowed(r.output):
+		return fmt.Errorf("-o %q: %w (name another file)", r.output, cause(err))
 	}
 	f, err := os.CreateTemp(filepath.Dir(r.output), ".egressaudit-*")
 	if err != nil {
@@ -159,10 +161,14 @@ func (r *rendering) deliver(env environ, w io.Writer, what string, render func(i
 // write fails, and so does its mode. A pipe or a device is written to as it is.
 func writeFile(path string, write func(io.Writer) error) error {
 	mode := fs.FileMode(0o644)
-	if i, err := os.Stat(path); err == nil {
-		if mode = i.Mode().Perm(); !i.Mode().IsRegular() {
-			return writeThrough(path, write)
-		}
+	i, err := os.Stat(path)
+	switch {
+	case err == nil && !i.Mode().IsRegular():
+		return writeThrough(path, write)
+	case err == nil:
+		mode = i.Mode().Perm()
+	case unfollowed(path):
+		return err
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // or else the rename would replace the link
@@ -176,6 +182,15 @@ func writeFile(path string, write func(io.Writer) error) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// unfollowed says that path is a link which the system does not follow, and so nor do
+// we: one of somebody else's in a folder for all (proc_sys_fs(5), protected_symlinks),
+// say. One that leads to nothing yet is no such link.
+func unfollowed(path string) bool {
+	_, followed := os.Stat(path)
+	_, there := os.Lstat(path)
+	return there == nil && followed != nil && !errors.Is(followed, fs.ErrNotExist)
 }
 
 func writeThrough(path string, write func(io.Writer) error) error {
