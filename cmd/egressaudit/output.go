@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -158,27 +159,33 @@ func (r *rendering) deliver(env environ, w io.Writer, what string, render func(i
 }
 
 // writeFile writes a whole file or nothing: what stood there before stays when
-// write fails, and so does its mode. A pipe or a device is written to as it is.
+// write fails, and so does its mode; a new one has what the umask leaves. A pipe or a
+// device is written to as it is.
 func writeFile(path string, write func(io.Writer) error) error {
-	mode := fs.FileMode(0o644)
 	i, err := os.Stat(path)
 	switch {
 	case err == nil && !i.Mode().IsRegular():
 		return writeThrough(path, write)
-	case err == nil:
-		mode = i.Mode().Perm()
 	case unfollowed(path):
 		return err
+	}
+	there, mode := err == nil, fs.FileMode(0o644)
+	if there {
+		mode = i.Mode().Perm()
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // or else the rename would replace the link
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".egressaudit-*")
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), ".egressaudit-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone after the rename
-	if err := errors.Join(write(f), f.Chmod(mode), f.Close()); err != nil {
+	err = write(f)
+	if there {
+		err = errors.Join(err, f.Chmod(mode))
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)
