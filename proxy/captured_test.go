@@ -111,32 +111,60 @@ func TestCapturedServerFirst(t *testing.T) {
 }
 
 // TestCapturedBody: plain HTTP that ends short of what it announced did not work,
-// and a page of a device is still one.
+// and a page of a device is still one. Answers are apart where the client asks again.
 func TestCapturedBody(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	chunks := "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	lengthy := fmt.Sprintf("200 OK\r\nContent-Length: %d\r\n\r\n", len(long))
 	for name, c := range map[string]struct {
-		asks, answers string
-		error         policy.Error
+		asks    string
+		answers []string
+		error   policy.Error
 	}{
-		"whole":       {"GET", "200 OK\r\nContent-Length: 4\r\n\r\nwhat", ""},
-		"short":       {"GET", "200 OK\r\nContent-Length: 5\r\n\r\nwhat", policy.ConnectionTerminated},
-		"two":         {"GET", "200 OK\r\nContent-Length: 4\r\n\r\nwhatHTTP/1.1 404 Not Found\r\n\r\n", ""},
-		"to HEAD":     {"HEAD", "200 OK\r\nContent-Length: 5\r\n\r\n", ""},
-		"to CONNECT":  {"CONNECT", "200 OK\r\nContent-Length: 5\r\n\r\n", ""},
-		"to the end":  {"GET", "200 OK\r\n\r\nwhat", ""},
-		"half a page": {"GET", "511 Sign In\r\nContent-Length: 5\r\n\r\nwhat", policy.HTTPBlockPage},
+		"whole":                   {"GET", []string{"200 OK\r\nContent-Length: 4\r\n\r\nwhat"}, ""},
+		"short":                   {"GET", []string{"200 OK\r\nContent-Length: 5\r\n\r\nwhat"}, policy.ConnectionTerminated},
+		"two":                     {"GET", []string{"200 OK\r\nContent-Length: 4\r\n\r\nwhatHTTP/1.1 404 Not Found\r\n\r\n"}, ""},
+		"to HEAD":                 {"HEAD", []string{"200 OK\r\nContent-Length: 5\r\n\r\n"}, ""},
+		"to CONNECT":              {"CONNECT", []string{"200 OK\r\nContent-Length: 5\r\n\r\n"}, ""},
+		"to the end":              {"GET", []string{"200 OK\r\n\r\nwhat"}, ""},
+		"half a page":             {"GET", []string{"511 Sign In\r\nContent-Length: 5\r\n\r\nwhat"}, policy.HTTPBlockPage},
+		"half a header":           {"GET", []string{"200 OK\r\nContent-Le"}, policy.ConnectionTerminated},
+		"only an interim reply":   {"POST", []string{"100 Continue\r\n\r\n"}, policy.ConnectionTerminated},
+		"chunks":                  {"GET", []string{chunks + "4\r\nwhat\r\n0\r\n\r\n"}, ""},
+		"chunks, short":           {"GET", []string{chunks + "4\r\nwhat\r\n"}, policy.ConnectionTerminated},
+		"a trailer":               {"GET", []string{chunks + "4\r\nwhat\r\n0\r\nX: y\r\n\r\n"}, ""},
+		"half a trailer":          {"GET", []string{chunks + "4\r\nwhat\r\n0\r\nX: y\r\n"}, policy.ConnectionTerminated},
+		"bulk":                    {"GET", []string{lengthy + long}, ""},
+		"bulk, short":             {"GET", []string{lengthy + long[1:]}, policy.ConnectionTerminated},
+		"bulk in chunks":          {"GET", []string{chunks + "100000\r\n" + long + "\r\n0\r\n\r\n"}, ""},
+		"bulk in chunks, short":   {"GET", []string{chunks + "100000\r\n" + long + "\r\n"}, policy.ConnectionTerminated},
+		"bulk in chunks, trailer": {"GET", []string{chunks + "100000\r\n" + long + "\r\n0\r\nX: y\r\n\r\n"}, ""},
+		"second, whole":           {"GET", []string{"200 OK\r\nContent-Length: 4\r\n\r\nwhat", chunks + "0\r\n\r\n"}, ""},
+		"second, short":           {"GET", []string{"200 OK\r\nContent-Length: 4\r\n\r\nwhat", "200 OK\r\nContent-Length: 5\r\n\r\nwhat"}, policy.ConnectionTerminated},
+		"second, behind bulk": {"GET", []string{lengthy + long, chunks + "100000\r\n" + long + "\r\n0\r\n\r\n", "304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+			lengthy + long, "200 OK\r\nContent-Length: 5\r\n\r\nwhat"}, policy.ConnectionTerminated},
+		"an upgrade": {"GET", []string{"101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)
 			port := site(t, func(s *net.TCPConn) {
-				s.Read(make([]byte, 4096))
-				io.WriteString(s, "HTTP/1.1 "+c.answers)
+				for _, a := range c.answers {
+					s.Read(make([]byte, 4096))
+					io.WriteString(s, "HTTP/1.1 "+a)
+				}
 				s.Close()
 			})
 			conn := r.redirected(port)()
-			fmt.Fprintf(conn, "%s / HTTP/1.1\r\nHost: plain.example.com\r\n\r\n", c.asks)
-			got, err := io.ReadAll(conn)
+			for _, a := range c.answers {
+				fmt.Fprintf(conn, "%s / HTTP/1.1\r\nHost: plain.example.com\r\n\r\n", c.asks)
+				got := make([]byte, len("HTTP/1.1 "+a))
+				_, err := io.ReadFull(conn, got)
+				require.NoError(t, err)
+				require.Equal(t, "HTTP/1.1 "+a, string(got))
+			}
+			rest, err := io.ReadAll(conn)
 			require.NoError(t, err)
-			require.Equal(t, "HTTP/1.1 "+c.answers, string(got))
+			require.Empty(t, rest)
 			conn.Close()
 			o := r.one()
 			require.Equal(t, c.error, o.Error, "%+v", o)

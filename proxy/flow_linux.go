@@ -20,6 +20,7 @@ type mover struct {
 	n        int
 	err      error
 	taken    int64 // octets read here
+	room     int64 // octets that may go by unseen
 }
 
 // next waits until the source has something, and moves that.
@@ -38,9 +39,9 @@ func (f *flow) next() (who side, err error) {
 	case f.pipe != nil:
 		return f.drain()
 	}
-	if f.n < len(f.buf) {
-		f.full = 0
-	} else if f.full++; f.full >= bulk && !f.tunnel.decided.Load() {
+	if f.n == len(f.buf) {
+		f.full++
+	} else if f.full < bulk || f.room > 0 { // what has to be looked at ends no bulk
 		f.full = 0
 	}
 	who, err = f.pass(f.buf[:f.n])
@@ -55,8 +56,11 @@ func (f *flow) open() {
 
 // take reads what is there: true when there was something, or an end.
 func (f *flow) take(fd uintptr) bool {
-	f.n, f.err, f.pipe = 0, nil, nil
+	f.n, f.err, f.pipe, f.room = 0, nil, nil, 0
 	if f.full >= bulk {
+		f.room = f.tunnel.unseen(f.from)
+	}
+	if f.room > 0 {
 		if f.pipe = takePipe(); f.pipe != nil {
 			return f.suck(int(fd))
 		}
@@ -96,7 +100,7 @@ const tcpClose = 7
 
 // suck splices from the source into the pipe.
 func (f *flow) suck(fd int) bool {
-	f.n, f.err = splice(fd, f.pipe.w, pipeSize)
+	f.n, f.err = splice(fd, f.pipe.w, int(min(f.room, pipeSize)))
 	if f.err == unix.EAGAIN || f.n <= 0 {
 		f.pipe.put()
 		f.pipe = nil
@@ -104,7 +108,8 @@ func (f *flow) suck(fd int) bool {
 	return f.settle(fd)
 }
 
-// drain splices from the pipe to the destination until it is empty.
+// drain splices from the pipe to the destination until it is empty, but for the
+// last octets where somebody has to look at them.
 func (f *flow) drain() (side, error) {
 	if f.out == nil {
 		f.out, _ = f.dst.SyscallConn()
@@ -112,9 +117,14 @@ func (f *flow) drain() (side, error) {
 	}
 	f.tunnel.touch()
 	f.parting.Store(0) // nobody looked
+	show := f.tunnel.skip(f.from, f.n)
+	f.n -= show
 	err := f.out.Write(f.writable)
 	if err == nil {
 		err = f.err
+	}
+	if err == nil && show > 0 {
+		err = f.showLast(show)
 	}
 	if err != nil {
 		f.pipe.close() // it holds bytes that nobody will take
@@ -122,6 +132,17 @@ func (f *flow) drain() (side, error) {
 	}
 	f.pipe.put()
 	return nobody, nil
+}
+
+// showLast passes the last n octets of the pipe on, looking at them.
+func (f *flow) showLast(n int) error {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	if _, err := retry(func() (int, error) { return unix.Read(f.pipe.r, buf[:n]) }); err != nil {
+		return err
+	}
+	_, err := f.pass(buf[:n])
+	return err
 }
 
 func (f *flow) give(fd uintptr) bool {

@@ -131,7 +131,7 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 	case t.ended == serverSide && t.how == closeRST && t.partedTLS():
 		// The destination had taken its leave: a system resets instead of ending where
 		// the client's own close_notify arrived unread.
-	case t.ended == serverSide && t.how != closeFIN && t.quiet <= recent, t.short(o) && !t.blocked(o):
+	case t.ended == serverSide && t.how != closeFIN && t.quiet <= recent, t.short() && !t.blocked(o):
 		o.Verdict = failed(policy.StageData, policy.ConnectionTerminated, policy.ByNetwork, policy.Certain)
 		note(o, detail{"close": t.how, "idle_ms": t.quiet.Milliseconds()})
 		if t.route.parent != nil {
@@ -146,11 +146,9 @@ func (t *tunnel) concludeAnswered(o *policy.Observation) {
 	}
 }
 
-// short says that a plain HTTP destination ended before the body that its first
-// reply announced. Of later replies nothing is known here.
-func (t *tunnel) short(o *policy.Observation) bool {
-	bodiless := t.hello.Method == "HEAD" || t.hello.Method == "CONNECT"
-	return t.isHTTP() && t.ended == serverSide && !bodiless && o.BytesDown < t.reply.Reply().Size
+// short says that a plain HTTP destination ended before a reply that it had begun.
+func (t *tunnel) short() bool {
+	return t.isHTTP() && t.ended == serverSide && t.talk != nil && t.talk.Short()
 }
 
 // partedTLS says that the destination's last bytes were its close_notify.

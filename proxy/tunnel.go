@@ -27,7 +27,7 @@ type tunnel struct {
 	up, down flow
 	alarm    *time.Timer
 	active   atomic.Int64 // when the last byte went by, Unix nanoseconds
-	decided  atomic.Bool  // no more bytes need to be looked at
+	decided  atomic.Bool  // no more bytes need to be looked at; till then, see unseen
 	half     atomic.Bool  // one direction has ended
 	phase    atomic.Int32
 	gone     chan time.Duration // when the client left, while watching
@@ -43,9 +43,10 @@ type tunnel struct {
 	helloSize int // octets until it was parsed
 	shake     hello.Handshake
 	reply     hello.ReplyParser
-	replied   bool   // its header is whole
-	ended     side   // who ended first
-	how       string // and how: fin, rst, timeout, error
+	replied   bool            // its header is whole
+	talk      *hello.Exchange // of plain HTTP; nil: of none
+	ended     side            // who ended first
+	how       string          // and how: fin, rst, timeout, error
 	endedAt   time.Time
 	quiet     time.Duration // how long nothing had gone by then
 	shook     hello.Stage   // and how far the handshake had come
@@ -143,18 +144,26 @@ func (t *tunnel) saw(from side, b []byte, now time.Time) {
 	} else {
 		t.sawServer(b, now)
 	}
-	t.decided.Store(!t.undecided())
+	t.decided.Store(!t.undecided() && (t.talk == nil || t.talk.Lost()))
 }
 
 func (t *tunnel) sawClient(b []byte, now time.Time) {
 	if t.first.IsZero() {
 		t.first = now
+		if t.answered.IsZero() && hello.MayBeHTTP(b) {
+			t.talk = new(hello.Exchange)
+		}
 	}
 	if !t.parsed {
 		t.helloSize += len(b)
 	}
 	if !t.parsed && t.parser.Feed(b) {
 		t.parseEnd()
+	}
+	if t.parsed && !t.isHTTP() {
+		t.talk = nil
+	} else if t.talk != nil {
+		t.talk.Client(b)
 	}
 	if t.maybeTLS() {
 		t.shake.Client(b)
@@ -185,6 +194,9 @@ func (t *tunnel) sawServer(b []byte, now time.Time) {
 	}
 	if !t.isTLS() || t.shake.Stage() == hello.NotTLSReply {
 		t.replied = t.reply.Feed(b)
+	}
+	if t.talk != nil {
+		t.talk.Server(b)
 	}
 }
 

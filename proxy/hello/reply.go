@@ -2,7 +2,6 @@ package hello
 
 import (
 	"bytes"
-	"strconv"
 	"strings"
 )
 
@@ -32,12 +31,6 @@ type Reply struct {
 	Location string
 	Mark     string
 
-	// Size is how many octets the header of an HTTP reply and the body that its
-	// Content-Length announces are together; 0 where the header does not say, is
-	// not whole, or belongs to no body or one in chunks. (A reply to HEAD announces
-	// a body that does not come.)
-	Size int64
-
 	// Class is what else it is: "ssh", "smtp", "ftp", "220-greeting" (one of
 	// the two), "html" without a status line, "text", "binary", or "empty". It
 	// is a guess from the first line. "" for HTTP and TLS.
@@ -55,9 +48,6 @@ type ReplyParser struct {
 	seen    int
 	decided bool
 	fields  bool // the status line was read
-	length  int64
-	framed  bool // length was read, and counts
-	chunked bool
 	stash   stash
 }
 
@@ -244,9 +234,6 @@ func (p *ReplyParser) readField(b []byte) []byte {
 		return nil
 	}
 	if len(line) == 0 {
-		if p.framed && !p.chunked && hasBody(p.reply.Status) {
-			p.reply.Size = int64(p.seen) + p.length
-		}
 		p.finish()
 		return nil
 	}
@@ -254,20 +241,11 @@ func (p *ReplyParser) readField(b []byte) []byte {
 	return rest
 }
 
-// hasBody says whether replies of that status have a body, and are the last one
-// (RFC 9112 section 6.3).
-func hasBody(status int) bool { return status >= 200 && status != 204 && status != 304 }
-
 // keepField keeps what tells an origin from a device.
 func (p *ReplyParser) keepField(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte{':'})
 	name, value = bytes.TrimSpace(name), bytes.TrimSpace(value)
 	switch {
-	case isField(name, "transfer-encoding"):
-		p.chunked = true
-	case isField(name, "content-length"):
-		n, err := strconv.ParseUint(string(value), 10, 62)
-		p.length, p.framed = int64(n), err == nil
 	case p.reply.Server == "" && isField(name, "server"):
 		p.reply.Server = printable(value, maxServer)
 	case p.reply.Location == "" && isField(name, "location"):
