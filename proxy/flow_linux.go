@@ -21,6 +21,7 @@ type mover struct {
 	err      error
 	taken    int64 // octets read here
 	room     int64 // octets that may go by unseen
+	more     int   // a flag of splice(2): something follows at once
 }
 
 // next waits until the source has something, and moves that.
@@ -100,7 +101,7 @@ const tcpClose = 7
 
 // suck splices from the source into the pipe.
 func (f *flow) suck(fd int) bool {
-	f.n, f.err = splice(fd, f.pipe.w, int(min(f.room, pipeSize)))
+	f.n, f.err = splice(fd, f.pipe.w, int(min(f.room, pipeSize)), 0)
 	if f.err == unix.EAGAIN || f.n <= 0 {
 		f.pipe.put()
 		f.pipe = nil
@@ -118,7 +119,10 @@ func (f *flow) drain() (side, error) {
 	f.tunnel.touch()
 	f.parting.Store(0) // nobody looked
 	show := f.tunnel.skip(f.from, f.n)
-	f.n -= show
+	f.n, f.more = f.n-show, 0
+	if show > 0 {
+		f.more = unix.SPLICE_F_MORE // they go out together
+	}
 	err := f.out.Write(f.writable)
 	if err == nil {
 		err = f.err
@@ -147,7 +151,7 @@ func (f *flow) showLast(n int) error {
 
 func (f *flow) give(fd uintptr) bool {
 	for f.n > 0 {
-		n, err := splice(f.pipe.r, int(fd), f.n)
+		n, err := splice(f.pipe.r, int(fd), f.n, f.more)
 		if err == unix.EAGAIN {
 			return false
 		}
@@ -162,9 +166,9 @@ func (f *flow) give(fd uintptr) bool {
 	return true
 }
 
-func splice(from, to, n int) (int, error) {
+func splice(from, to, n, flags int) (int, error) {
 	return retry(func() (int, error) {
-		m, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		m, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE|flags)
 		return int(m), err
 	})
 }

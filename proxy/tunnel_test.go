@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -116,34 +115,51 @@ func TestResetBehindCloseNotify(t *testing.T) {
 	known := httptest.NewTLSServer(nil)
 	known.Close()
 	certificates := known.TLS.Certificates
-	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
-		for _, parts := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, close_notify %v", name, parts), func(t *testing.T) {
-				port := site(t, func(s *net.TCPConn) {
-					c := tls.Server(s, &tls.Config{Certificates: certificates, MaxVersion: version})
-					io.ReadFull(c, make([]byte, 4))
-					io.WriteString(c, "answer")
-					if parts {
-						c.CloseWrite()
-					}
-					s.SetLinger(0)
-					s.Close()
-				})
-				r := newRig(t, nil)
-				conn, _ := r.connect(host, port)
-				c := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true})
-				io.WriteString(c, "what")
-				io.Copy(io.Discard, c)
-				conn.Close()
-				o := r.one()
-				if parts {
-					require.Equal(t, okVerdict, o.Verdict, "%+v", o)
-					return
+	for name, c := range map[string]struct {
+		version uint16
+		size    int
+		parts   bool
+	}{
+		"TLS 1.2, parts":       {tls.VersionTLS12, 6, true},
+		"TLS 1.2, is cut":      {tls.VersionTLS12, 6, false},
+		"TLS 1.3, parts":       {tls.VersionTLS13, 6, true},
+		"TLS 1.3, is cut":      {tls.VersionTLS13, 6, false},
+		"bulk, parts":          {tls.VersionTLS13, 4 << 20, true},
+		"bulk, is cut":         {tls.VersionTLS13, 4 << 20, false},
+		"TLS 1.2, bulk, parts": {tls.VersionTLS12, 4 << 20, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			read := make(chan struct{})
+			port := site(t, func(s *net.TCPConn) {
+				server := tls.Server(s, &tls.Config{Certificates: certificates, MaxVersion: c.version})
+				io.ReadFull(server, make([]byte, 4))
+				server.Write(make([]byte, c.size))
+				if c.parts {
+					server.CloseWrite()
 				}
-				require.Equal(t, policy.ConnectionTerminated, o.Error, "%+v", o)
-				require.Equal(t, closeRST, o.Detail["close"])
+				<-read
+				s.SetLinger(0)
+				s.Close()
 			})
-		}
+			r := newRig(t, nil)
+			conn, _ := r.connect(host, port)
+			client := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true})
+			io.WriteString(client, "what")
+			io.ReadFull(client, make([]byte, c.size))
+			if c.parts {
+				client.Read(make([]byte, 1)) // the close_notify
+			}
+			close(read)
+			io.Copy(io.Discard, conn)
+			conn.Close()
+			o := r.one()
+			if c.parts {
+				require.Equal(t, okVerdict, o.Verdict, "%+v", o)
+				return
+			}
+			require.Equal(t, policy.ConnectionTerminated, o.Error, "%+v", o)
+			require.Equal(t, closeRST, o.Detail["close"])
+		})
 	}
 }
 

@@ -5,7 +5,11 @@ import "math"
 // What of a tunnel's bytes nobody has to look at, so that the kernel moves them:
 // everything once its fate is decided. Of plain HTTP that is whether a reply came to
 // the end that it announced: of it the bodies pass unseen, but for the end of one in
-// chunks.
+// chunks. Of TLS the last octets of each piece are looked at, which may be the
+// destination's close_notify.
+
+// farewell is more than the longest record of a close_notify (hello.AlertAtEnd).
+const farewell = 128
 
 // unseen is how many of the next octets from one side nobody needs to look at.
 func (t *tunnel) unseen(from side) int64 {
@@ -26,7 +30,11 @@ func (t *tunnel) unseen(from side) int64 {
 // skip says that n octets from one side go by, of which only the last ones will be
 // looked at: how many, it returns.
 func (t *tunnel) skip(from side, n int) (show int) {
-	if t.decided.Load() {
+	switch {
+	case !t.decided.Load():
+	case from == serverSide && t.isTLS():
+		return min(n, farewell)
+	default:
 		return 0
 	}
 	t.mu.Lock()
