@@ -8,23 +8,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
-
-// counter counts what is read from a request's body.
-type counter struct {
-	io.ReadCloser
-	n atomic.Int64
-}
-
-func (c *counter) Read(b []byte) (int, error) {
-	n, err := c.ReadCloser.Read(b)
-	c.n.Add(int64(n))
-	return n, err
-}
 
 // watched is an answer's body: it counts, sees an end that comes too early, and
 // has the record made when it is closed.

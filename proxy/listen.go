@@ -126,6 +126,7 @@ func (d *door) Write(b []byte) (int, error) {
 	if first {
 		d.refusal(b)
 	}
+	d.SetWriteDeadline(time.Now().Add(d.p.limits.IdleTimeout)) // a client that does not read is left
 	return d.TCPConn.Write(b)
 }
 

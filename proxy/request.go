@@ -37,9 +37,10 @@ type request struct {
 	o     policy.Observation
 	route route
 	sent  time.Time
-	up    *counter
+	up    *upload
 	wire  *wire
 	leave func()
+	watch *time.Timer // for a destination's silence
 	late  *time.Timer // ends the waiting for a destination after the client's end
 	done  func()      // ends the waiting
 
@@ -47,6 +48,7 @@ type request struct {
 	left      atomic.Int64 // nanoseconds from the beginning to the client's end
 
 	mu     sync.Mutex
+	heard  bool // nothing is owed any more
 	closed bool // the closing record is made
 }
 
@@ -160,7 +162,7 @@ func (x *request) outgoing(r *http.Request) *http.Request {
 	if x.route.parent != nil {
 		out.Header.Add("Via", x.p.via())
 	}
-	x.up = &counter{ReadCloser: out.Body}
+	x.up = &upload{ReadCloser: out.Body, client: x.door.TCPConn, patience: x.p.limits.IdleTimeout}
 	if out.Body != nil && out.Body != http.NoBody {
 		out.Body = x.up
 	}
@@ -175,9 +177,11 @@ func (x *request) forward(r *http.Request) *http.Response {
 	x.sent = time.Now()
 	owed := x.o
 	owed.Detail = nil
-	watch := time.AfterFunc(x.p.limits.AnswerTimeout, func() { x.recordSilence(owed) })
+	x.mu.Lock()
+	x.watch = time.AfterFunc(x.p.limits.AnswerTimeout, func() { x.watchSilence(owed) })
+	x.mu.Unlock()
 	resp, err := x.p.transport.RoundTrip(out)
-	watch.Stop()
+	x.hear()
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		err = errors.New("an upgrade that nobody asked for")
 	}
@@ -224,18 +228,6 @@ func (x *request) abort() {
 	x.door.TCPConn.Close()
 }
 
-// recordSilence makes an interim record of a destination that owes an answer,
-// unless the closing one was made meanwhile.
-func (x *request) recordSilence(o policy.Observation) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.closed {
-		o.Verdict = failed(policy.StageHello, policy.ConnectionReadTimeout, policy.ByNetwork, x.confidence())
-		o.Open = true
-		x.p.record(&o)
-	}
-}
-
 // confidence is likely at most behind a parent, for it may have been that.
 func (x *request) confidence() policy.Confidence {
 	if x.route.parent != nil {
@@ -246,15 +238,19 @@ func (x *request) confidence() policy.Confidence {
 
 // unanswered judges a request without an answer that HTTP allows.
 func (x *request) unanswered(err error, clientLeft bool) {
-	silent := time.Since(x.sent)
+	end := time.Now()
+	begun, cutAt, cut := x.wire.state()
 	if left := time.Duration(x.left.Load()); left > 0 {
-		silent = x.o.Begun.Add(left).Sub(x.sent)
+		end = x.o.Begun.Add(left)
 	}
-	begun, cut := x.wire.state()
+	silent := x.silence(end)
 	if cut != nil {
 		err = cut // net/http says EOF where it was a reset
 	}
 	how, soon := ending(err), silent < x.p.limits.AnswerTimeout
+	if cut != nil && (how == closeFIN || how == closeRST) && cutAt.Before(end) {
+		clientLeft = false // only behind the destination
+	}
 	switch {
 	case begun && x.route.parent != nil && how != "error" && !clientLeft:
 		// nobody passes half a status line on

@@ -320,3 +320,76 @@ func TestSilentThenGoneRequest(t *testing.T) {
 	require.Equal(t, http.StatusGatewayTimeout, resp.StatusCode)
 	require.Equal(t, policy.ConnectionReadTimeout, r.one().Error)
 }
+
+// TestStalledClient: a client that stops in the middle of its request, or of the
+// answer, holds nothing for ever, and nobody else is blamed.
+func TestStalledClient(t *testing.T) {
+	for name, c := range map[string]struct {
+		says    string
+		outcome policy.Outcome
+	}{
+		"does not read": {"GET http://site.example.com:PORT/ HTTP/1.1\r\nHost: x\r\n\r\n", policy.OK},
+		"does not send": {"PUT http://site.example.com:PORT/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", policy.Abandoned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			port := site(t, func(s *net.TCPConn) {
+				if req, err := http.ReadRequest(bufio.NewReader(s)); err != nil || req.Method == "PUT" {
+					io.Copy(io.Discard, s)
+					return
+				}
+				io.WriteString(s, "HTTP/1.1 200 OK\r\n\r\n")
+				for piece := make([]byte, 1<<20); ; {
+					if _, err := s.Write(piece); err != nil {
+						return
+					}
+				}
+			})
+			r := newRig(t, func(c *Config) { c.Limits.IdleTimeout = 100 * time.Millisecond })
+			io.WriteString(r.dial(), strings.ReplaceAll(c.says, "PORT", fmt.Sprint(port)))
+			o := r.one()
+			require.Equal(t, c.outcome, o.Outcome, "%+v", o)
+			require.Equal(t, 0, r.proxy.Open())
+			require.Len(t, r.seen, 1, "and no silence of the destination")
+		})
+	}
+}
+
+// TestLeavesDuringUpload: a destination owes nothing while the request's body is on
+// its way, however long that takes.
+func TestLeavesDuringUpload(t *testing.T) {
+	got := make(chan struct{})
+	port := site(t, func(s *net.TCPConn) {
+		req, err := http.ReadRequest(bufio.NewReader(s))
+		if err == nil {
+			io.ReadFull(req.Body, make([]byte, 4))
+		}
+		close(got)
+		io.Copy(io.Discard, s)
+	})
+	r := newRig(t, func(c *Config) { c.Limits.AnswerTimeout = time.Nanosecond })
+	c := r.dial()
+	fmt.Fprintf(c, "PUT http://site.example.com:%d/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", port)
+	<-got
+	c.Close()
+	o := r.one()
+	require.Equal(t, abandoned(policy.StageHello), o.Verdict, "%+v", o)
+}
+
+// TestLongUpload: while a request's body flows the connection is not idle.
+func TestLongUpload(t *testing.T) {
+	const idle = 100 * time.Millisecond
+	port := site(t, origin("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+	r := newRig(t, func(c *Config) { c.Limits.IdleTimeout = idle })
+	c := r.dial()
+	fmt.Fprintf(c, "PUT http://site.example.com:%d/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", port)
+	for begun := time.Now(); time.Since(begun) < 3*idle; {
+		if _, err := io.WriteString(c, "1\r\nx\r\n"); err != nil {
+			break
+		}
+	}
+	io.WriteString(c, "0\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	require.NoError(t, err)
+	require.Equal(t, 200, resp.StatusCode)
+	require.Equal(t, policy.OK, r.one().Outcome)
+}
