@@ -35,6 +35,7 @@ type tunnel struct {
 	mu        sync.Mutex // guards what follows
 	o         policy.Observation
 	first     time.Time // the client's first bytes
+	asked     time.Time // the last ones of a plain request
 	answered  time.Time // the destination's first bytes
 	progress  time.Time // the destination's last bytes before it was decided
 	parser    hello.Parser
@@ -164,6 +165,7 @@ func (t *tunnel) sawClient(b []byte, now time.Time) {
 		t.talk = nil
 	} else if t.talk != nil {
 		t.talk.Client(b)
+		t.asked = now
 	}
 	if t.maybeTLS() {
 		t.shake.Client(b)
@@ -297,8 +299,10 @@ func (t *tunnel) silence() time.Duration {
 		return 0
 	}
 	since, until := t.first, time.Now()
-	if t.progress.After(since) {
-		since = t.progress
+	for _, later := range [...]time.Time{t.asked, t.progress} {
+		if later.After(since) {
+			since = later
+		}
 	}
 	if t.ended != nobody {
 		until = t.endedAt

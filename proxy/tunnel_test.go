@@ -438,3 +438,29 @@ func TestSilentThenGone(t *testing.T) {
 		require.GreaterOrEqual(t, o.Detail["silent_ms"], int64(30))
 	}
 }
+
+// TestSilenceOfUpload: plain HTTP owes no answer while the request is on its way; a
+// handshake does from its first bytes on.
+func TestSilenceOfUpload(t *testing.T) {
+	now := time.Now()
+	head := []byte("PUT / HTTP/1.1\r\nHost: site.example.com\r\nContent-Length: 9\r\n\r\n")
+	for name, c := range map[string]struct {
+		first, then []byte
+		ago         time.Duration
+		outcome     policy.Outcome
+	}{
+		"flows":       {head, []byte("half"), 0, policy.Abandoned},
+		"is whole":    {head, []byte("the whole"), 0, policy.Abandoned},
+		"stalls":      {head, []byte("half"), 6 * time.Second, policy.Failed},
+		"no HTTP":     {[]byte{0, 1, 2}, []byte{3}, 0, policy.Failed},
+		"a handshake": {clientHello(host)[:100], clientHello(host)[100:], 0, policy.Failed},
+	} {
+		x := &tunnel{p: New(Config{Index: listing(443, "*.example.com")}), name: policy.MustName(host)}
+		x.saw(clientSide, c.first, now.Add(-10*time.Second))
+		x.saw(clientSide, c.then, now.Add(-c.ago))
+		x.over(clientSide, closeFIN)
+		var o policy.Observation
+		x.conclude(&o)
+		require.Equal(t, c.outcome, o.Outcome, name)
+	}
+}
