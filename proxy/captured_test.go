@@ -258,17 +258,24 @@ func TestCapturedCertificate(t *testing.T) {
 	known, none := x509.NewCertPool(), x509.NewCertPool()
 	known.AddCert(store.Certificate())
 	for name, c := range map[string]struct {
-		roots *x509.CertPool
-		sni   string
-		error policy.Error
+		roots  *x509.CertPool
+		sni    string
+		direct bool // around a parent that is dead
+		error  policy.Error
 	}{
-		"its name":                   {known, host, ""},
-		"another name":               {known, "www.example.org", policy.TLSAlertReceived},
-		"no name":                    {known, "", ""},
-		"no name, another authority": {none, "", policy.TLSIntercepted},
+		"its name":                   {known, host, false, ""},
+		"another name":               {known, "www.example.org", false, policy.TLSAlertReceived},
+		"no name":                    {known, "", false, ""},
+		"no name, another authority": {none, "", false, policy.TLSIntercepted},
+		"around the parent":          {none, host, true, policy.TLSIntercepted},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, func(config *Config) { config.Probe, config.Roots = ProbeSuspect, c.roots })
+			r := newRig(t, func(config *Config) {
+				config.Probe, config.Roots, config.CapturedDirect = ProbeSuspect, c.roots, c.direct
+				if c.direct {
+					config.Parent = func(*url.URL) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") }
+				}
+			})
 			port := site(t, func(s *net.TCPConn) {
 				conn := tls.Server(s, &tls.Config{Certificates: store.TLS.Certificates})
 				if conn.Handshake() == nil {

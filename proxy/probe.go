@@ -40,10 +40,11 @@ type passing struct {
 }
 
 type probeTarget struct {
-	name policy.Name // dialled
-	port uint16
-	sni  string // "" says none, and takes a certificate for any name
-	open bool   // a captured client went there: private addresses are no secret to it
+	name   policy.Name // dialled
+	port   uint16
+	sni    string // "" says none, and takes a certificate for any name
+	open   bool   // a captured client went there: private addresses are no secret to it
+	direct bool   // and around the parent, which may show a certificate of its own
 }
 
 // probe is what one handshake showed.
@@ -102,7 +103,7 @@ func (b *prober) shake(t probeTarget, into *probe) {
 	}
 	listed := b.p.name(&o, t.name, policy.FromAsked)
 	defer b.p.record(&o)
-	r := b.p.open(&o, aim{name: t.name, port: t.port, listed: listed || t.open})
+	r := b.p.open(&o, aim{name: t.name, port: t.port, listed: listed || t.open, direct: t.direct})
 	if r.conn == nil {
 		return
 	}
@@ -245,7 +246,7 @@ func (t *tunnel) certificate() *probe {
 	if !t.p.prober.wants(t) {
 		return nil
 	}
-	return t.p.prober.look(probeTarget{t.name, t.o.Port, t.wanted(), t.captured()})
+	return t.p.prober.look(probeTarget{t.name, t.o.Port, t.wanted(), t.captured(), t.captured() && t.route.parent == nil})
 }
 
 // wanted is the name that the certificate must be for; "" where any will do, for
