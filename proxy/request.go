@@ -54,6 +54,10 @@ type request struct {
 
 type routeKey struct{}
 
+// maxAnswerHeader is more than clients take (curl 300 KiB, browsers 256), so that
+// what is too long is so for them, too.
+const maxAnswerHeader = 384 << 10
+
 // newTransport makes what carries absolute-form requests. Each request has a
 // connection of its own, opened before: an attempt is never hidden behind a
 // retry, and what the destination answered is what the client gets.
@@ -61,7 +65,7 @@ func (p *Proxy) newTransport() *http.Transport {
 	return &http.Transport{
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
-		MaxResponseHeaderBytes: int64(p.limits.Header),
+		MaxResponseHeaderBytes: maxAnswerHeader,
 		Proxy: func(r *http.Request) (*url.URL, error) {
 			return r.Context().Value(routeKey{}).(*request).route.parent, nil
 		},

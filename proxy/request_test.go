@@ -35,6 +35,7 @@ func TestAnswerForms(t *testing.T) {
 		"204":           {"GET", "HTTP/1.1 204 No Content\r\n\r\n", 204, ""},
 		"304":           {"GET", "HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", 304, ""},
 		"after a 103":   {"GET", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"},
+		"long header":   {"GET", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 200<<10) + "\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"},
 		"401":           {"GET", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
