@@ -12,7 +12,7 @@ import (
 )
 
 // nameTime is how long the first bytes of a client are waited for, only to name a
-// destination that could not be reached.
+// destination that could not be reached, or one that a name leads around the parent.
 const nameTime = time.Second
 
 // Origin says where a captured connection was going. An error says that nobody
@@ -120,6 +120,9 @@ func (t *tunnel) reach(origin Origin) (pending []byte, ok bool) {
 		}
 	}
 	to := aim{name: t.name, port: o.Port, listed: true, direct: t.through || p.capturedDirect} // clients could go to private ranges anyway
+	if parent, _ := p.parentFor(to); parent != nil && p.parentByName {
+		to.said, pending = t.said(pending)
+	}
 	if p.keepClient && o.Listener == "tproxy" {
 		to.from = o.Client.Addr()
 	}
@@ -248,11 +251,8 @@ func (t *tunnel) strays(h hello.Hello) bool {
 // or is held when all is cut, was not refused.
 func (t *tunnel) named() (b []byte, ok bool) {
 	h, b, left := t.message(nil, t.p.limits.FirstTimeout)
-	name, err := policy.ParseName(h.ServerName)
-	if h.Protocol == hello.HTTP {
-		name, err = hostName(h.Host)
-	}
-	if err == nil && (h.Protocol == hello.HTTP || h.Reason == hello.None) && len(t.p.index.Load().Match(nil, name, t.o.Port)) > 0 {
+	name, err := nameIn(h)
+	if err == nil && len(t.p.index.Load().Match(nil, name, t.o.Port)) > 0 {
 		return b, true
 	}
 	t.know(h, b)
@@ -267,6 +267,25 @@ func (t *tunnel) named() (b []byte, ok bool) {
 		t.turnAway(h)
 	}
 	return nil, false
+}
+
+// nameIn is the name in a client's first message.
+func nameIn(h hello.Hello) (policy.Name, error) {
+	if h.Protocol == hello.HTTP {
+		return hostName(h.Host)
+	}
+	return policy.ParseName(h.ServerName) // there is one in a whole hello alone
+}
+
+// said reads the name in a client's first message, behind b, where the way goes by
+// names: for a short time, for the destination may be who speaks first.
+func (t *tunnel) said(b []byte) (name policy.Name, read []byte) {
+	h, b, _ := t.message(b, nameTime)
+	name, err := nameIn(h)
+	if _, bare := name.Addr(); err != nil || bare {
+		return policy.Name{}, b
+	}
+	return name, b
 }
 
 // turnAway refuses a client in its own protocol.

@@ -294,6 +294,56 @@ func TestCapturedCertificate(t *testing.T) {
 	}
 }
 
+// TestCapturedAroundParent: a name that leads around the parent does so for captured
+// connections, too; what says none, and what an address leads around, go as before.
+func TestCapturedAroundParent(t *testing.T) {
+	port := site(t, func(s *net.TCPConn) { io.Copy(s, s) })
+	for name, c := range map[string]struct {
+		byName, address bool
+		says            string
+		direct          bool
+	}{
+		"TLS":                     {true, false, string(clientHello("a.inside.example.com")), true},
+		"HTTP":                    {true, false, "GET / HTTP/1.1\r\nHost: a.inside.example.com:80\r\n\r\n", true},
+		"another name":            {true, false, string(clientHello(host)), false},
+		"an address for a name":   {true, false, "GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n", false},
+		"neither":                 {true, false, "\x00word", false},
+		"names are not asked for": {false, false, string(clientHello("a.inside.example.com")), false},
+		"the address":             {true, true, string(clientHello(host)), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(config *Config) {
+				config.ParentByName = c.byName
+				config.Parent = func(u *url.URL) (*url.URL, error) {
+					if strings.HasSuffix(u.Hostname(), ".inside.example.com") || u.Hostname() == "192.0.2.1" || c.address && u.Hostname() == "127.0.0.1" {
+						return nil, nil
+					}
+					return url.Parse("http://127.0.0.1:1")
+				}
+			})
+			conn := r.redirected(port)()
+			io.WriteString(conn, c.says)
+			_, err := io.ReadFull(conn, make([]byte, len(c.says)))
+			conn.Close()
+			o := r.one()
+			if c.direct {
+				require.NoError(t, err, "what went in came back")
+				require.Equal(t, true, o.Detail["direct"])
+				return
+			}
+			require.Equal(t, []any{policy.StageParent, policy.ConnectionRefused}, []any{o.Stage, o.Error}, "%+v", o)
+		})
+	}
+	r := newRig(t, func(c *Config) {
+		c.ParentByName, c.CapturedDirect = true, true
+		c.Parent = func(*url.URL) (*url.URL, error) { return url.Parse("http://127.0.0.1:1") }
+	})
+	greets := site(t, func(s *net.TCPConn) { io.WriteString(s, "220 ready\r\n") })
+	line, err := bufio.NewReader(r.redirected(greets)()).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "220 ready\r\n", line, "where all go around it, nobody waits for a name")
+}
+
 // TestCapturedAstray: a server name that DNS gave other addresses is told.
 func TestCapturedAstray(t *testing.T) {
 	for name, astray := range map[string]bool{"here.example.com": false, "there.example.com": true, "never.example.com": false} {

@@ -41,6 +41,10 @@ type Config struct {
 	// CapturedDirect has captured connections go around Parent: clients that know of
 	// no proxy would go there without it, too.
 	CapturedDirect bool
+	// ParentByName says that Parent knows names, too: of captured connections, which
+	// have an address, the first bytes are then waited for, up to a second, and the
+	// server name or Host in them leads around Parent as well as the address.
+	ParentByName bool
 	// Through are destinations that the operator named one by one: dialled directly
 	// for captured connections, whatever guard, mode and parent say.
 	Through []netip.AddrPort

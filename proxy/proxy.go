@@ -28,6 +28,7 @@ type Proxy struct {
 	enforce                bool
 	keepClient, refuseQUIC bool
 	capturedDirect         bool
+	parentByName           bool
 	resolve                func(context.Context, policy.Name) policy.Resolution
 	memory                 Memory
 	parent                 func(*url.URL) (*url.URL, error)
@@ -67,7 +68,7 @@ type Proxy struct {
 // New makes a Proxy; c's zero fields have their documented defaults.
 func New(c Config) *Proxy {
 	p := &Proxy{
-		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, capturedDirect: c.CapturedDirect, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
+		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, capturedDirect: c.CapturedDirect, parentByName: c.ParentByName && c.Parent != nil, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
 		guard:    guard{allowed: c.Allowed, blockPages: c.BlockPages, through: c.Through, privateAllowed: c.PrivateAllowed},
 		limits:   c.Limits.or(DefaultLimits(1024)),

@@ -25,11 +25,12 @@ type route struct {
 type aim struct {
 	name   policy.Name
 	port   uint16
-	listed bool       // a catalog has it
-	plain  bool       // absolute-form HTTP: a parent is not asked for a tunnel
-	via    []string   // the Via fields that came with the request
-	direct bool       // around the parent
-	from   netip.Addr // the client's, where the destination is to see it
+	listed bool        // a catalog has it
+	plain  bool        // absolute-form HTTP: a parent is not asked for a tunnel
+	via    []string    // the Via fields that came with the request
+	direct bool        // around the parent
+	said   policy.Name // what a captured client calls it; the zero Name: nobody knows
+	from   netip.Addr  // the client's, where the destination is to see it
 }
 
 // open finds the way and goes it: parent or resolve, guard, connect. It writes
@@ -190,7 +191,8 @@ func (p *Proxy) dialAny(o *policy.Observation, stage policy.Stage, to []netip.Ad
 	return route{conn: won.conn}
 }
 
-// parentFor asks which parent leads to the destination, nil for none.
+// parentFor asks which parent leads to the destination, nil for none. Either its
+// address or its name leads around it.
 func (p *Proxy) parentFor(to aim) (*url.URL, error) {
 	if p.parent == nil || to.direct {
 		return nil, nil
@@ -199,6 +201,11 @@ func (p *Proxy) parentFor(to aim) (*url.URL, error) {
 	if to.plain {
 		u.Scheme = "http"
 	}
+	parent, err := p.parent(&u)
+	if parent == nil || to.said.IsZero() {
+		return parent, err
+	}
+	u.Host = policy.JoinPort(to.said.String(), to.port)
 	return p.parent(&u)
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +22,7 @@ type upstream struct {
 	shown  string                           // without password
 	ways   string                           // shown, and what does not go through it
 	urls   []*url.URL
+	byName bool // names lead around it
 }
 
 // parentOf reads --parent.
@@ -38,7 +41,7 @@ func parentOf(flag string, env environ) (upstream, error) {
 		return upstream{}, err
 	}
 	c := httpproxy.Config{HTTPProxy: u.String(), HTTPSProxy: u.String()}
-	return upstream{c.ProxyFunc(), u.Redacted(), u.Redacted(), []*url.URL{u}}, nil
+	return upstream{choose: c.ProxyFunc(), shown: u.Redacted(), ways: u.Redacted(), urls: []*url.URL{u}}, nil
 }
 
 // parentFromEnv makes the caller's own proxy the parent, with the caller's
@@ -73,7 +76,19 @@ func parentFromEnv(env environ) (upstream, error) {
 	}
 	_, c.NoProxy = either(env, "NO_PROXY")
 	up.choose, up.shown, up.ways = c.ProxyFunc(), up.urls[0].Redacted(), ways(c, up.urls)
+	up.byName = slices.ContainsFunc(split(c.NoProxy), isName)
 	return up, nil
+}
+
+// isName says whether an entry of NO_PROXY can hold for a name alone: neither an
+// address, nor a range of them, nor all.
+func isName(entry string) bool {
+	if host, _, err := net.SplitHostPort(entry); err == nil {
+		entry = host
+	}
+	_, notAddr := netip.ParseAddr(entry)
+	_, notRange := netip.ParsePrefix(entry)
+	return notAddr != nil && notRange != nil && entry != "*" && entry != "localhost"
 }
 
 // ways says for people what goes through which of the parents.

@@ -263,7 +263,7 @@ func (p *path) config(env environ) (c proxy.Config, up upstream, err error) {
 	if up, err = parentOf(p.parent, env); err != nil {
 		return c, up, err
 	}
-	c.Parent = up.choose
+	c.Parent, c.ParentByName = up.choose, up.byName
 	resolver, err := p.resolve(up.choose != nil, dnsaudit.Config{Timeout: p.dnsWait, Roots: c.Roots})
 	if err != nil {
 		return c, up, err

@@ -96,6 +96,19 @@ func through(t *testing.T, up upstream, to string) string {
 	return p.String()
 }
 
+// TestNamesAround: whether a NO_PROXY has names, which captured connections are then
+// asked for.
+func TestNamesAround(t *testing.T) {
+	for list, names := range map[string]bool{
+		"": false, "*": false, "localhost,127.0.0.1, ::1": false, "10.0.0.0/8,192.0.2.1:80,[2001:db8::1]:443,2001:db8::/32": false,
+		".svc": true, "10.0.0.0/8,corp.example": true, "corp.example:443": true,
+	} {
+		up, err := parentOf("env", environ{vars: []string{"HTTPS_PROXY=http://a:1", "NO_PROXY=" + list}, stderr: new(bytes.Buffer)})
+		require.NoError(t, err)
+		require.Equal(t, names, up.byName, list)
+	}
+}
+
 // TestLoop is a parent that is the listener itself.
 func TestLoop(t *testing.T) {
 	for _, row := range []struct {
