@@ -225,10 +225,11 @@ func (e *errand) drop(these func(way) bool) {
 // it. Where none does, the first such answer stays.
 func (e *errand) doubts(ev event) bool {
 	rcode := int(ev.packet[3] & 0x0F)
-	if rcode != dns.RcodeServerFailure && rcode != dns.RcodeRefused && rcode != dns.RcodeNotImplemented {
+	short := ev.packet[2]&flagTC != 0 && e.w.query.via == viaTCP // which came because of that
+	if !short && rcode != dns.RcodeServerFailure && rcode != dns.RcodeRefused && rcode != dns.RcodeNotImplemented {
 		return false
 	}
-	e.drop(func(o way) bool { return o.to == ev.way.to })
+	e.drop(func(o way) bool { return o.to == ev.way.to && (!short || o.via == viaUDP) })
 	if len(e.ways)+len(e.out) == 0 && e.second.packet == nil {
 		return false
 	}

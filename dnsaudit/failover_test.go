@@ -152,6 +152,33 @@ func TestUpstreamWithoutTCP(t *testing.T) {
 	require.Contains(t, d.next(t).Detail["resolve"], "connection closed without an answer")
 }
 
+// A truncated answer is none for a client that came by TCP because of it: where
+// another server has the whole one that counts, and where nobody has the look-up
+// failed, although something came back.
+func TestTruncatedWithoutTCP(t *testing.T) {
+	short := server(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		if w.RemoteAddr().Network() == "tcp" {
+			w.Close()
+			return
+		}
+		m := new(dns.Msg).SetReply(q)
+		m.Truncated = true
+		_ = w.WriteMsg(m)
+	})
+	d := forward(t, ForwarderConfig{}, short)
+	require.True(t, d.exchange(t, "tcp", asking("a.example.", dns.TypeA)).Truncated, "it is passed on all the same")
+	o := d.next(t)
+	require.Equal(t, []any{policy.Failed, policy.DNSError, policy.ByResolver, true}, []any{o.Outcome, o.Error, o.By, o.Detail["truncated"]}, "%+v", o)
+	require.Contains(t, o.Detail["resolve"], "connection closed without an answer")
+
+	d = forward(t, ForwarderConfig{}, short, server(t, one("192.0.2.1")))
+	require.Len(t, d.exchange(t, "tcp", asking("a.example.", dns.TypeA)).Answer, 1)
+	require.Equal(t, policy.OK, d.next(t).Outcome)
+	d.exchange(t, "udp", asking("a.example.", dns.TypeA))
+	o = d.next(t)
+	require.Equal(t, []any{policy.OK, true}, []any{o.Outcome, o.Detail["truncated"]}, "over UDP it is the usual thing")
+}
+
 // secure is a name server over TLS (RFC 7858) that has a certificate for
 // dns.example and 127.0.0.1.
 func secure(t *testing.T, s script) (netip.AddrPort, *x509.CertPool, *atomic.Int32) {

@@ -108,6 +108,9 @@ func (f *Forwarder) read(o *policy.Observation, q *query, pkt []byte) {
 		tell(o, "rcode", o.RCode)
 	case m.Truncated:
 		tell(o, "truncated", true)
+		if q.via == viaTCP { // nowhere else can the client get the rest
+			o.Verdict = policy.Verdict{Outcome: policy.Failed, Error: policy.DNSError, By: policy.ByResolver, Confidence: policy.Certain}
+		}
 		return
 	}
 	f.readAnswer(o, q, &m)
