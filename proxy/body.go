@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -41,8 +43,12 @@ func (w *watched) Read(b []byte) (int, error) {
 // brokeOff judges an answer that ended short of its framing.
 func (w *watched) brokeOff(err error) {
 	how := ending(err)
-	if w.x.o.Outcome != policy.OK || how == "" || how == "error" && errnoOf(err) == 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return // it failed already, or the client went away
+	switch {
+	case w.x.o.Outcome != policy.OK || how == "" || errors.Is(err, context.Canceled) || errors.Is(err, os.ErrDeadlineExceeded):
+		return // it failed already, the client went away, or we had enough
+	case how == "error" && errnoOf(err) == 0: // chunks that are none
+		fail(&w.x.o, failed(policy.StageData, policy.HTTPProtocolError, policy.ByNetwork, w.x.confidence()), nil)
+		return
 	}
 	d := detail{"close": how, "wanted": w.wanted}
 	if !w.last.IsZero() {

@@ -106,6 +106,16 @@ func TestBrokenOff(t *testing.T) {
 	}
 }
 
+// TestGarbledChunks: an answer whose framing breaks is none, though its header was.
+func TestGarbledChunks(t *testing.T) {
+	port := site(t, origin("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno size\r\n"))
+	r := newRig(t, nil)
+	_, _, resp := r.say("GET", get(port))
+	_, err := io.ReadAll(resp.Body)
+	require.Error(t, err)
+	require.Equal(t, failed(policy.StageData, policy.HTTPProtocolError, policy.ByNetwork, policy.Certain), r.one().Verdict)
+}
+
 // TestStreams: what has come is passed on, though more may follow.
 func TestStreams(t *testing.T) {
 	for name, c := range map[string]struct {
