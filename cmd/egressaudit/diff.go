@@ -261,7 +261,7 @@ func (o *diffFlags) judged(env environ, ledgers ...string) ([]*report.Report, er
 	var out []*report.Report
 	for _, l := range ledgers {
 		opt.Files = []string{l}
-		r, err := readBeside(opt, opt.Files)
+		r, err := readAll(opt, opt.Files)
 		if err != nil {
 			return nil, err
 		}

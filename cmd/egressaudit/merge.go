@@ -3,24 +3,16 @@ package main
 import (
 	"errors"
 	"iter"
-	"slices"
+	"runtime/debug"
 
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/policy/report"
 )
 
-// readAll makes a report over whole ledgers.
+// readAll makes a report over whole ledgers, which holds each vantage apart, too, where
+// there are several.
 func readAll(o report.Options, files []string) (*report.Report, error) {
-	e := report.New(o)
-	if err := feed(files, to(e), e.Damage); err != nil {
-		return nil, err
-	}
-	return e.Report(), nil
-}
-
-// readBeside is readAll that holds each vantage apart, too, where there are several.
-func readBeside(o report.Options, files []string) (*report.Report, error) {
 	o.Index = policy.NewIndex(o.Catalogs...) // one for all engines
 	e := report.New(o)
 	if err := feed(files, to(e), e.Damage); err != nil {
@@ -32,25 +24,24 @@ func readBeside(o report.Options, files []string) (*report.Report, error) {
 	return e.Report(), nil
 }
 
-// holdApart has e judge each vantage apart, too, where there are several. o has the
-// Index of e, which was told of damage already.
+// holdApart has e, which has read files, judge each vantage apart, too, where there
+// are several. o has the Index of e.
 func holdApart(e *report.Engine, o report.Options, files []string) error {
-	seen, err := vantagesOf(files)
-	if err != nil || len(seen) < 2 {
-		return err
+	seen := e.Vantages()
+	if len(seen) < 2 {
+		return nil
 	}
 	var sides []*report.Engine
 	add := map[string]func(int, *policy.Record){}
 	for _, v := range seen {
-		o.Files = v.files
 		side := report.New(o)
-		sides, add[v.name] = append(sides, side), to(side)
+		sides, add[v] = append(sides, side), to(side)
 	}
-	err = feed(files, func(n int, r *policy.Record) {
+	err := feed(files, func(n int, r *policy.Record) {
 		if add := add[r.Vantage]; add != nil {
 			add(n, r)
 		}
-	}, func(error) {})
+	}, func(error) {}) // e was told of damage already
 	e.Beside(sides...)
 	return err
 }
@@ -63,10 +54,15 @@ func to(e *report.Engine) func(ledger int, r *policy.Record) {
 	}
 }
 
+// keptPercent is GOGC of the verbs that read ledgers: reading leaves little garbage, so
+// that collecting it twice as often as usual costs next to nothing and saves memory.
+const keptPercent = 50
+
 // feed adds the records of whole ledgers, several in the order of time: replicas
 // record one install between them, the look-up here and its connection there. A file
 // that is no ledger is an error.
 func feed(files []string, add func(ledger int, r *policy.Record), damage func(error)) error {
+	debug.SetGCPercent(keptPercent) // for the rest of the verb
 	var all []*reading
 	for n, f := range files {
 		r := &reading{ledger: n, damage: damage}
@@ -87,58 +83,6 @@ func feed(files []string, add func(ledger int, r *policy.Record), damage func(er
 	}
 	return nil
 }
-
-// vantage is one place, and the ledgers with records from there.
-type vantage struct {
-	name  string
-	files []string
-}
-
-// vantagesOf are the vantages of ledgers, by their sessions and first records.
-func vantagesOf(files []string) ([]vantage, error) {
-	var out []vantage
-	for _, f := range files {
-		in, err := vantagesIn(f)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range in {
-			i := slices.IndexFunc(out, func(o vantage) bool { return o.name == v })
-			if i < 0 {
-				i, out = len(out), append(out, vantage{name: v})
-			}
-			out[i].files = append(out[i].files, f)
-		}
-	}
-	return out, nil
-}
-
-// vantagesIn are those of one ledger; none where it has no record.
-func vantagesIn(path string) (out []string, err error) {
-	enter := func(seq iter.Seq2[*policy.Record, error], most int) {
-		for rec, bad := range seq {
-			var damage *ledger.Damage
-			switch {
-			case errors.As(bad, &damage):
-				continue
-			case bad != nil:
-				err = bad
-				return
-			case !slices.Contains(out, rec.Vantage):
-				out = append(out, rec.Vantage)
-			}
-			if len(out) == most {
-				return
-			}
-		}
-	}
-	enter(ledger.Read(path), 1)
-	enter(ledger.Sessions(path), maxVantages)
-	return out, err
-}
-
-// maxVantages bounds those of one ledger.
-const maxVantages = 64
 
 // reading is one ledger of several that are read.
 type reading struct {

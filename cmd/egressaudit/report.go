@@ -80,7 +80,7 @@ func makeReport(env environ, r *required, o *rendering, narrow bool, opt report.
 		return err
 	}
 	opt.Catalogs, opt.Scopes, opt.Version = catalogs, r.scopes, version()
-	rep, err := readBeside(opt, files)
+	rep, err := readAll(opt, files)
 	if err != nil {
 		return err
 	}

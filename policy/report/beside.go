@@ -7,6 +7,18 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 )
 
+// Vantages are those of the records so far, 64 at most, in the order in which they
+// came; "" is among them, at the end, where a record says none.
+func (e *Engine) Vantages() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := slices.Clone(e.book.vantages)
+	if e.book.unplaced {
+		out = append(out, "")
+	}
+	return out
+}
+
 // Beside says that each of sides has what e has of one vantage alone. Reports of e
 // then have a Matrix; and what a vantage cannot reach counts as that, whatever others
 // reach later: an endpoint that is blocked there and works elsewhere is partial. All

@@ -128,3 +128,18 @@ func TestTogetherIsNeverBetter(t *testing.T) {
 		}
 	}
 }
+
+// Who does not hold vantages apart cannot clear what they say together.
+func TestVantagesAsOneAreDoubted(t *testing.T) {
+	e := New(Options{Catalogs: []*policy.Catalog{small}})
+	for n, p := range []*tape{seenFrom("pod"), seenFrom("node"), seenFrom("")} {
+		e.From(n)
+		for _, r := range p.conn("quay.io", ok).stop(at(90)).records {
+			e.Add(r)
+		}
+	}
+	require.Equal(t, []string{"pod", "node", ""}, e.Vantages())
+	r := e.Report()
+	require.Equal(t, CannotTell, r.Verdict)
+	require.Contains(t, r.Doubts, "records of pod, node are judged as one here: what one cannot reach may have worked from another (egressaudit report holds them apart)")
+}

@@ -38,6 +38,9 @@ func (j *judgement) doubts() {
 	}
 	j.halfSeen()
 	j.quietSides()
+	if v := b.vantages; len(v) > 1 && len(j.sides) == 0 {
+		j.doubt("records of %s are judged as one here: what one cannot reach may have worked from another (egressaudit report holds them apart)", listing(v, 8))
+	}
 }
 
 // halfSeen doubts what was seen of required endpoints and proves nothing: of

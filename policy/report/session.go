@@ -19,6 +19,7 @@ const maxWords = 64
 type trial struct {
 	name       string
 	vantages   []string
+	unplaced   bool // a record has no vantage
 	started    time.Time
 	latest     time.Time
 	stopped    time.Time // last
@@ -69,6 +70,7 @@ func (t *trial) common(r *policy.Record) {
 		t.name = keep(r.Trial)
 	}
 	t.vantages = addWord(t.vantages, r.Vantage)
+	t.unplaced = t.unplaced || r.Vantage == ""
 	at := stamp(r.Time)
 	if !at.IsZero() {
 		widen(&t.started, &t.latest, at, at)
