@@ -65,14 +65,19 @@ func (s sight) beat() beatKind {
 // all fit into maxSteps. Buckets are aligned to the epoch, so that neighbours of
 // one level are one bucket of the next, and lanes can be added up.
 type lane struct {
-	level uint
-	beats []beat // by at
+	level uint8
+	base  int64  // bucket of the first attempt that was counted: Unix milliseconds >> level
+	beats []beat // by step
 }
 
+// beat is small, for each of thousands of lanes has up to maxSteps of them.
 type beat struct {
-	at int64 // Unix milliseconds >> level
-	n  [beatKinds]uint32
+	step int32 // from the base
+	n    [beatKinds]uint32
 }
+
+// at is the bucket of beat i.
+func (l *lane) at(i int) int64 { return l.base + int64(l.beats[i].step) }
 
 // add counts an attempt; one whose time is unknown leaves no trace.
 func (l *lane) add(begun time.Time, k beatKind) {
@@ -80,23 +85,25 @@ func (l *lane) add(begun time.Time, k beatKind) {
 		return
 	}
 	ms := begun.UnixMilli()
-	if n := len(l.beats); n > 0 {
-		first, last := l.beats[0].at, l.beats[n-1].at
-		for at := ms >> l.level; max(at, last)-min(at, first) >= maxSteps; at = ms >> l.level {
-			l.fold()
-			first, last = l.beats[0].at, l.beats[len(l.beats)-1].at
-		}
+	if len(l.beats) == 0 {
+		l.base = ms
 	}
-	l.enter(beat{at: ms >> l.level}, k)
+	for n := len(l.beats); n > 0; n = len(l.beats) {
+		if at := ms >> l.level; max(at, l.at(n-1))-min(at, l.at(0)) < maxSteps {
+			break
+		}
+		l.fold()
+	}
+	l.enter(int32(ms>>l.level-l.base), k)
 }
 
-func (l *lane) enter(b beat, k beatKind) {
+func (l *lane) enter(step int32, k beatKind) {
 	i := len(l.beats)
-	for i > 0 && l.beats[i-1].at > b.at { // mostly the last one
+	for i > 0 && l.beats[i-1].step > step { // mostly the last one
 		i--
 	}
-	if i == 0 || l.beats[i-1].at != b.at {
-		l.beats = slices.Insert(l.beats, i, b)
+	if i == 0 || l.beats[i-1].step != step {
+		l.beats = slices.Insert(l.beats, i, beat{step: step})
 		i++
 	}
 	if n := &l.beats[i-1].n[k]; *n < math.MaxUint32 {
@@ -106,11 +113,11 @@ func (l *lane) enter(b beat, k beatKind) {
 
 // fold goes up one level.
 func (l *lane) fold() {
-	l.level++
+	base := l.base >> 1
 	out := l.beats[:0]
-	for _, b := range l.beats {
-		b.at >>= 1
-		if n := len(out); n > 0 && out[n-1].at == b.at {
+	for i, b := range l.beats {
+		b.step = int32(l.at(i)>>1 - base)
+		if n := len(out); n > 0 && out[n-1].step == b.step {
 			for k := range b.n {
 				out[n-1].n[k] = uint32(min(uint64(out[n-1].n[k])+uint64(b.n[k]), math.MaxUint32))
 			}
@@ -118,7 +125,7 @@ func (l *lane) fold() {
 		}
 		out = append(out, b)
 	}
-	l.beats = out
+	l.level, l.base, l.beats = l.level+1, base, out
 }
 
 func (l lane) clone() lane {
@@ -143,8 +150,8 @@ func (b *book) clock() (c clock, ok bool) {
 	}
 	b.lanes(func(l *lane) {
 		if n := len(l.beats); n > 0 {
-			meet(l.beats[0].at << l.level)
-			meet(l.beats[n-1].at << l.level)
+			meet(l.at(0) << l.level)
+			meet(l.at(n-1) << l.level)
 		}
 	})
 	if from > to {
@@ -184,22 +191,29 @@ func (c clock) timeline(phases []Phase) Timeline {
 // beats adds up lanes of the trial.
 func (c clock) beats(lanes ...lane) []Beat {
 	var steps [maxSteps]Beat
+	used := 0
 	for _, l := range lanes {
-		for _, b := range l.beats {
-			s := &steps[b.at>>(c.level-l.level)-c.first]
+		for i, b := range l.beats {
+			s := &steps[l.at(i)>>(c.level-uint(l.level))-c.first]
+			used += bit(!s.any())
 			s.Worked += int(b.n[beatWorked])
 			s.Failed += int(b.n[beatFailed])
 			s.Other += int(b.n[beatOther])
 		}
 	}
-	var out []Beat
+	if used == 0 {
+		return nil
+	}
+	out := make([]Beat, 0, used)
 	for i, s := range steps {
-		if s.Step = i; s.Worked+s.Failed+s.Other > 0 {
+		if s.Step = i; s.any() {
 			out = append(out, s)
 		}
 	}
 	return out
 }
+
+func (b Beat) any() bool { return b.Worked+b.Failed+b.Other > 0 }
 
 // beats are those of the connections to a site, or of its look-ups where there
 // was nothing else.

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,17 +17,29 @@ func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, "report", r)
 
 // writeJSON writes v, which errors call what.
 func writeJSON(w io.Writer, what string, v any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+	out := visibly{w: w}
+	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
+	err := e.Encode(v)
+	switch {
+	case out.err != nil:
+		return fmt.Errorf("write %s: %w", what, out.err)
+	case err != nil:
 		return fmt.Errorf("write %s as JSON: %w", what, err)
 	}
-	if _, err := w.Write(visible(b.Bytes())); err != nil {
-		return fmt.Errorf("write %s: %w", what, err)
-	}
 	return nil
+}
+
+// visibly makes visible what an Encoder writes, which it does once and whole.
+type visibly struct {
+	w   io.Writer
+	err error
+}
+
+func (p *visibly) Write(b []byte) (int, error) {
+	_, p.err = p.w.Write(visible(b))
+	return len(b), p.err
 }
 
 // visible escapes what is not printable. In JSON that encoding/json wrote, it

@@ -70,7 +70,10 @@ func (l *lookout) add(s *suspect, marks []uint64, g glance) bool {
 		rise(l.marks[m], s, g.at)
 		g.marks |= 1 << i
 	}
-	if len(s.glances) < maxGlances {
+	if n := len(s.glances); n < maxGlances {
+		if n == cap(s.glances) && n >= maxGlances/3 { // no room for more than there can be
+			s.glances = slices.Grow(s.glances, maxGlances-n)
+		}
 		s.glances = append(s.glances, g)
 		return true
 	}
