@@ -162,7 +162,9 @@ func (f *runFlags) begin(env environ, p *progress, isolated *isolation) (*trial,
 // report makes the report from what is on the disk, and the exit status: the
 // command's own goes first. trouble is what went wrong with the recording.
 func (t *trial) report(env environ, f *runFlags, on report.FailOn, status int, trouble error) (int, error) {
-	rep := judge(t.against(), trouble, t.path)
+	against := t.against()
+	against.Anew = true
+	rep := judge(against, trouble, t.path)
 	own := rep.ExitStatus(on)
 	if err := f.out.write(env, env.stderr, rep); err != nil {
 		complain(env, hinted(err, "the recording is kept: write egressaudit report %s", report.Escape(t.path)))

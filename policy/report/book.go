@@ -33,6 +33,7 @@ type book struct {
 	pairs    map[pair]note
 	morePair int
 	sights   int // observations of clients, guard denials apart
+	earlier  int // sights of the sessions before the last
 	questions
 	events  events
 	lookout lookout

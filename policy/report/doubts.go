@@ -31,6 +31,8 @@ func (j *judgement) doubts() {
 	switch {
 	case b.sights == 0:
 		j.doubt("nothing was observed: no client made a connection, request or look-up through egressaudit; see whether it uses the network at all, and its proxy settings (egressaudit env prints them)")
+	case j.opt.Anew && b.sights == b.earlier:
+		j.doubt("nothing was observed this time: what is told is of earlier recordings in the same ledger; give each run a ledger of its own")
 	case r.Required == 0:
 		j.doubt("no endpoint counts as required%s", j.whyNone())
 	case r.Exercised == 0:

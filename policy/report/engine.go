@@ -20,8 +20,11 @@ type Options struct {
 	// BypassWindow is how long before or after a look-up a connection may come to
 	// explain it; 0 is DefaultBypassWindow.
 	BypassWindow time.Duration
-	Files        []string // the ledgers as the user named them, for the reader
-	Version      string   // of the program that judges, for the reader
+	// Anew asks that the last session observed something: a run that went on with the
+	// ledger of earlier ones is not cleared by those.
+	Anew    bool
+	Files   []string // the ledgers as the user named them, for the reader
+	Version string   // of the program that judges, for the reader
 }
 
 // Engine judges a trial while it runs. It keeps what the judgement needs, never
@@ -87,6 +90,7 @@ func (e *Engine) Add(r *policy.Record) {
 			e.settle()
 		}
 		e.book.start(r)
+		e.book.earlier = e.book.sights
 	case policy.KindStop:
 		e.book.stop(r)
 	case policy.KindMark:
