@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/egressaudit/egressaudit/policy"
 )
@@ -14,7 +16,7 @@ type reach uint8
 
 const (
 	public     reach = iota
-	private          // RFC 1918, RFC 6598, RFC 4193, site-local
+	private          // RFC 1918, RFC 6598, RFC 4193, site-local; and this host, whatever address it has
 	blockPage        // the operator knows it for one: a sinkhole, whoever is sent there
 	local            // loopback, link-local, unspecified: a sinkhole where a public name resolves to it
 	prohibited       // metadata services, multicast, our own listeners
@@ -24,7 +26,8 @@ var (
 	privateRanges = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fec0::/10")
 	localRanges   = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10")
 	// metadata answers credentials or configuration to whoever asks.
-	metadata        = prefixes("169.254.169.254/32", "168.63.129.16/32", "fd00:ec2::254/128")
+	metadata = prefixes("169.254.169.254/32", "168.63.129.16/32", "fd00:ec2::254/128",
+		"fd20:ce::254/128", "100.100.100.200/32", "192.0.0.192/32") // Google's, Alibaba's, Oracle's
 	prohibitedRange = prefixes("224.0.0.0/4", "240.0.0.0/4", "ff00::/8")
 	loopbackRanges  = prefixes("127.0.0.0/8", "::1/128")
 )
@@ -57,7 +60,19 @@ type guard struct {
 
 	mu  sync.RWMutex
 	own []netip.AddrPort // our listeners; the unspecified address stands for every one of the host
+
+	homes atomic.Pointer[homes]
 }
+
+// homes are the addresses of this host at a time.
+type homes struct {
+	at    time.Time
+	addrs map[netip.Addr]bool
+}
+
+// homesTime is for how long homes are not asked for again, for that takes longer than
+// all else that the guard does.
+const homesTime = time.Second
 
 // judge classes one address and port, as it would really be reached.
 func (g *guard) judge(to netip.AddrPort) reach {
@@ -75,7 +90,7 @@ func (g *guard) judge(to netip.AddrPort) reach {
 		return blockPage
 	case within(localRanges, a):
 		return local
-	case within(privateRanges, a):
+	case within(privateRanges, a), g.home(a): // whose firewall may trust what comes from itself
 		return private
 	}
 	return public
@@ -139,15 +154,34 @@ func (g *guard) ours(to netip.AddrPort) bool {
 // hosts says whether this host has the address now: interfaces come and go while a
 // listener is on all of them. Where nobody can tell, it has.
 func (g *guard) hosts(a netip.Addr) bool {
+	h, err := g.look()
+	return err != nil || h.addrs[a]
+}
+
+// home says whether this host has the address, or had it a moment ago. Where nobody
+// can tell, it has not.
+func (g *guard) home(a netip.Addr) bool {
+	h := g.homes.Load()
+	if h == nil || time.Since(h.at) >= homesTime {
+		h, _ = g.look()
+		g.homes.Store(h)
+	}
+	return h.addrs[a]
+}
+
+func (g *guard) look() (*homes, error) {
 	list := g.interfaces
 	if list == nil {
 		list = net.InterfaceAddrs
 	}
+	h := &homes{at: time.Now(), addrs: map[netip.Addr]bool{}}
 	addrs, err := list()
-	return err != nil || slices.ContainsFunc(addrs, func(i net.Addr) bool {
-		p, err := netip.ParsePrefix(i.String())
-		return err == nil && p.Addr().Unmap().WithZone("") == a
-	})
+	for _, i := range addrs {
+		if p, err := netip.ParsePrefix(i.String()); err == nil {
+			h.addrs[p.Addr().Unmap().WithZone("")] = true
+		}
+	}
+	return h, err
 }
 
 // hostItself says whether an address leads to this host wherever it is used: the

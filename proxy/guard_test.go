@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +48,9 @@ func TestJudge(t *testing.T) {
 		{"169.254.169.254", prohibited, "metadata"},
 		{"168.63.129.16", prohibited, "Azure's wire server"},
 		{"fd00:ec2::254", prohibited, "metadata, and not merely private"},
+		{"fd20:ce::254", prohibited, "Google's metadata by IPv6"},
+		{"100.100.100.200", prohibited, "Alibaba's metadata, and not merely shared"},
+		{"192.0.0.192", prohibited, "Oracle's metadata"},
 		{"224.0.0.1", prohibited, "multicast"},
 		{"239.255.255.255", prohibited, "multicast"},
 		{"240.0.0.1", prohibited, "reserved"},
@@ -120,9 +125,30 @@ func TestJudgeLaterInterface(t *testing.T) {
 	require.Equal(t, public, g.judge(later))
 	now = append(now, &net.IPNet{IP: net.IPv4(203, 0, 113, 7), Mask: net.CIDRMask(24, 32)})
 	require.Equal(t, prohibited, g.judge(later))
-	require.Equal(t, public, g.judge(netip.MustParseAddrPort("203.0.113.7:3181")))
 	g.interfaces = func() ([]net.Addr, error) { return nil, errors.New("no netlink") }
 	require.Equal(t, prohibited, g.judge(later))
+}
+
+// TestJudgeHome: this host is private by whatever address, a second after it has that.
+func TestJudgeHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now []net.Addr
+		asked := 0
+		g := guard{interfaces: func() ([]net.Addr, error) { asked++; return now, nil }}
+		home, next := netip.MustParseAddrPort("203.0.113.7:22"), netip.MustParseAddrPort("203.0.113.8:22")
+		require.Equal(t, public, g.judge(home))
+		now = append(now, &net.IPNet{IP: net.IPv4(203, 0, 113, 7), Mask: net.CIDRMask(24, 32)})
+		time.Sleep(homesTime)
+		for range 100 {
+			require.Equal(t, private, g.judge(home))
+			require.Equal(t, private, g.judge(netip.MustParseAddrPort("[64:ff9b::203.0.113.7]:22")))
+			require.Equal(t, public, g.judge(next))
+		}
+		require.Equal(t, 2, asked)
+		g.interfaces = func() ([]net.Addr, error) { return nil, errors.New("no netlink") }
+		time.Sleep(homesTime)
+		require.Equal(t, public, g.judge(home), "who cannot tell must not break what is watched")
+	})
 }
 
 // TestJudgeUnspecified: the unspecified address leads to a listener on loopback.
