@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"slices"
@@ -254,7 +255,18 @@ func (p *path) check() error {
 	if p.drain < 0 {
 		return fmt.Errorf("--drain %s: write a time such as 30s, or 0s to cut at once", p.drain)
 	}
+	if err := checkNoProxy(split(p.noProxy)); err != nil {
+		return err
+	}
 	return p.checkLimits()
+}
+
+// checkNoProxy refuses a word that would lead nobody around us.
+func checkNoProxy(list []string) error {
+	if word, bad := report.BadNoProxy(list); bad {
+		return fmt.Errorf("--no-proxy %q: write names (.corp.example), addresses and ranges as in NO_PROXY, with commas between them", word)
+	}
+	return nil
 }
 
 func (p *path) checkLimits() error {
@@ -271,18 +283,22 @@ func (p *path) checkLimits() error {
 		}
 	}
 	for _, n := range []struct {
-		flag   string
-		number int
+		flag                string
+		number, least, most int
 	}{
-		{"header-limit", p.limits.Header}, {"first-bytes-limit", p.limits.FirstBytes},
-		{"max-tunnels", p.limits.Tunnels}, {"max-client-tunnels", p.limits.ClientTunnels},
+		{"header-limit", p.limits.Header, leastOctets, mostOctets}, {"first-bytes-limit", p.limits.FirstBytes, leastOctets, mostOctets},
+		{"max-tunnels", p.limits.Tunnels, 1, math.MaxInt32}, {"max-client-tunnels", p.limits.ClientTunnels, 1, math.MaxInt32},
 	} {
-		if n.number <= 0 {
-			return fmt.Errorf("--%s %d: write a number above zero", n.flag, n.number)
+		if n.number < n.least || n.number > n.most {
+			return fmt.Errorf("--%s %d: write a number from %d to %d", n.flag, n.number, n.least, n.most)
 		}
 	}
 	return nil
 }
+
+// Limits in octets: with less no usual client gets through, and more, of each of
+// thousands of clients, bounds nothing.
+const leastOctets, mostOctets = 1 << 12, 1 << 20
 
 // prefixes reads a repeatable CIDR flag; a bare address stands for itself.
 func prefixes(flag string, list []string) ([]netip.Prefix, error) {

@@ -47,6 +47,9 @@ tell (the ledger is damaged, nothing was observed, records were lost).`,
 			if narrow && (o.format == "csv" || o.format == "junit") {
 				return fmt.Errorf("--narrow: --format %s has no room for it (write text, json, markdown or html)", o.format)
 			}
+			if err := checkNoProxy(split(noProxy)); err != nil {
+				return err
+			}
 			return makeReport(env, &r, &o, narrow, report.Options{NoProxy: split(noProxy), BypassWindow: window, Files: files}, files)
 		},
 	}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,35 +30,54 @@ type bypassRange struct {
 	port uint16
 }
 
-func newBypass(list []string) bypass {
-	var b bypass
-	for _, item := range list {
-		for _, s := range strings.FieldsFunc(item, func(r rune) bool { return r == ',' || r == ' ' }) {
-			b.add(strings.ToLower(s))
-		}
+func newBypass(list []string) (b bypass) {
+	for _, s := range noProxyWords(list) {
+		b.add(strings.ToLower(s))
 	}
 	return b
 }
 
-func (b *bypass) add(s string) {
+func noProxyWords(list []string) (words []string) {
+	for _, item := range list {
+		words = append(words, strings.FieldsFunc(item, func(r rune) bool { return r == ',' || r == ' ' })...)
+	}
+	return words
+}
+
+// BadNoProxy is the first word of a NO_PROXY list that stands for nothing; bad is
+// false where there is none.
+func BadNoProxy(list []string) (word string, bad bool) {
+	var b bypass
+	words := noProxyWords(list)
+	i := slices.IndexFunc(words, func(s string) bool { return !b.add(strings.ToLower(s)) })
+	if i < 0 {
+		return "", false
+	}
+	return words[i], true
+}
+
+// add is false where s stands for nothing.
+func (b *bypass) add(s string) bool {
 	if s == "*" {
 		b.all = true
-		return
+		return true
 	}
 	if p, err := netip.ParsePrefix(s); err == nil {
 		b.ranges = append(b.ranges, bypassRange{Prefix: p.Masked()})
-		return
+		return true
 	}
 	host, port := cutPort(s)
 	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		b.ranges = append(b.ranges, bypassRange{netip.PrefixFrom(a.Unmap().WithZone(""), a.Unmap().BitLen()), port})
-		return
+		return true
 	}
 	below := strings.TrimPrefix(host, "*")
 	name, sub := strings.CutPrefix(below, ".")
-	if n, err := policy.ParseName(name); err == nil {
+	n, err := policy.ParseName(name)
+	if err == nil {
 		b.domains = append(b.domains, bypassDomain{n.String(), !sub, port})
 	}
+	return err == nil
 }
 
 // cutPort takes a port off, where s ends in one.
