@@ -61,6 +61,9 @@ func newLiveSheet(r *Report) *sheet {
 	if t := r.Trial; t.Ended.IsZero() && !t.Started.IsZero() {
 		s.When = "since " + t.Started.Format("2006-01-02 15:04:05") + " UTC"
 		s.Word = strings.TrimSuffix(s.Word, ", and the trial has no end")
+		if r.Verdict == CannotTell && !r.Incomplete { // time may mend it
+			s.Word, s.Next = s.Word+" yet", []string{"Let the install run: this page follows it."}
+		}
 	}
 	return s
 }

@@ -58,6 +58,22 @@ func TestSectionsOfARunningTrial(t *testing.T) {
 	require.Empty(t, parts["findings"])
 }
 
+// A trial that has just begun is no bad one; one that lost records will not get better.
+func TestSectionsOfATrialThatBegins(t *testing.T) {
+	tp := &tape{vantage: "pod"}
+	tp.add(&policy.Record{Kind: policy.KindStart, Session: &policy.Session{Canary: canaryName, Listeners: []string{"connect 10.0.0.5:3128"}, Ledger: "x"}})
+	tp.sing()
+	o := Options{Catalogs: []*policy.Catalog{cat("one", "quay x quay.io")}}
+	parts, err := tp.report(o).Sections()
+	require.NoError(t, err)
+	require.Contains(t, parts["verdict"], "Cannot tell yet")
+	require.Contains(t, parts["next"], "Let the install run")
+	parts, err = tp.add(&policy.Record{Kind: policy.KindLost, Count: 3, Why: "queue full"}).report(o).Sections()
+	require.NoError(t, err)
+	require.NotContains(t, parts["verdict"], "Cannot tell yet")
+	require.Contains(t, parts["next"], "run the install again")
+}
+
 // However much was tried, sections stay small: what failed stands first, and the
 // rest is counted.
 func TestSectionsAreBounded(t *testing.T) {
