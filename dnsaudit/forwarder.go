@@ -53,6 +53,9 @@ type ForwarderConfig struct {
 	// Rate is how many questions a second one client (an IPv4 address, an IPv6
 	// /64) may ask, bursts of one second's worth included; 0: no limit.
 	Rate float64
+	// Connections are those of clients by TCP at once; 0: 1024. One address has an
+	// eighth of them.
+	Connections int
 	// Memory is told of every address that an answer gives; may be nil.
 	Memory *Memory
 	// Roots are whom the certificates of "tls" upstreams must come from; nil: the

@@ -292,6 +292,23 @@ func TestTCPHalfClose(t *testing.T) {
 	require.Error(t, err, "and then the end")
 }
 
+// One address has an eighth of the connections, and what is too many is closed.
+func TestTCPConnections(t *testing.T) {
+	d := forward(t, ForwarderConfig{Connections: 16}, server(t, one("192.0.2.1")))
+	ends := func(conn net.Conn) bool {
+		_, err := conn.Write(frame(packed(t, asking("a.example.", dns.TypeA))))
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1))
+		}
+		return err != nil
+	}
+	for range 2 {
+		require.False(t, ends(d.dial(t, "tcp")))
+	}
+	require.True(t, ends(d.dial(t, "tcp")))
+	require.Equal(t, uint64(1), d.Stats().Dropped)
+}
+
 func TestRate(t *testing.T) {
 	d := forward(t, ForwarderConfig{Rate: 0.001}, server(t, one("192.0.2.1")))
 	require.Equal(t, dns.RcodeSuccess, d.exchange(t, "udp", asking("a.example.", dns.TypeA)).Rcode)

@@ -1,6 +1,7 @@
 package dnsaudit
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,9 +14,9 @@ import (
 
 // Of a TCP listener.
 const (
-	tcpConns       = 1024 // at once
-	tcpClientConns = 128  // of one address
-	tcpQuestions   = 128  // that wait on one connection before more are read
+	tcpConns     = 1024 // at once, where nobody says
+	tcpShare     = 8    // of them for one address: one in so many
+	tcpQuestions = 128  // that wait on one connection before more are read
 	// tcpIdle is how long a connection may be silent while no question waits, and
 	// how long one question may take to arrive.
 	tcpIdle = 10 * time.Second
@@ -26,6 +27,7 @@ type tcpDoor struct {
 	f        *Forwarder
 	listener net.Listener
 	idle     time.Duration
+	most     int // connections at once
 
 	mu    sync.Mutex
 	conns map[*tcpClient]struct{}
@@ -34,7 +36,7 @@ type tcpDoor struct {
 }
 
 func newTCPDoor(f *Forwarder, l net.Listener) *tcpDoor {
-	return &tcpDoor{f: f, listener: l, idle: tcpIdle, conns: make(map[*tcpClient]struct{}), each: make(map[netip.Addr]int)}
+	return &tcpDoor{f: f, listener: l, idle: tcpIdle, most: cmp.Or(f.config.Connections, tcpConns), conns: make(map[*tcpClient]struct{}), each: make(map[netip.Addr]int)}
 }
 
 // serve accepts until the Forwarder closes, and returns when every question that
@@ -108,7 +110,7 @@ func (d *tcpDoor) enter(conn net.Conn) bool {
 	c := &tcpClient{door: d, conn: conn, from: from, room: make(chan struct{}, tcpQuestions)}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.conns) >= tcpConns || d.each[a] >= tcpClientConns {
+	if len(d.conns) >= d.most || d.each[a] >= max(d.most/tcpShare, 1) {
 		d.f.counts.dropped.Add(1)
 		return false
 	}

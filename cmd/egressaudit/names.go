@@ -74,13 +74,17 @@ func (n *nameServer) prepare(p *path, f nameFlags, servers []dnsaudit.Upstream, 
 	memory := dnsaudit.NewMemory(0)
 	if n.forwarder, err = dnsaudit.NewForwarder(dnsaudit.ForwarderConfig{
 		Upstreams: servers, Sink: sink, Clients: config.Clients, Allowed: config.Allowed, BlockPages: config.BlockPages, Timeout: p.dnsWait,
-		Cache: f.cache, StripECH: f.stripECH, Rate: f.rate, Memory: memory, Roots: config.Roots, Canary: config.Canary,
+		Cache: f.cache, StripECH: f.stripECH, Rate: f.rate, Connections: connections(openFiles()), Memory: memory, Roots: config.Roots, Canary: config.Canary,
 	}); err != nil {
 		return fmt.Errorf("--dns: %w", err)
 	}
 	config.Memory = memory
 	return nil
 }
+
+// connections are how many the name server may have by TCP, so that they do not take
+// the descriptors of tunnels.
+func connections(openFiles uint64) int { return int(min(max(openFiles/16, 16), 1024)) }
 
 // idle refuses flags that say how to answer where nothing is to answer.
 func (f *nameFlags) idle() error {
