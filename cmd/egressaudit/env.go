@@ -59,6 +59,11 @@ whom egressaudit runs as. Load them with nft -f.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return e.run(c, env.stdout) },
 	}
+	e.register(c)
+	return c
+}
+
+func (e *envFlags) register(c *cobra.Command) {
 	group(c, "Flags", func(f *pflag.FlagSet) {
 		f.StringVar(&e.format, "format", "shell", "`FORMAT`: "+strings.Join(envFormats(), ", "))
 		f.StringVar(&e.proxy, "proxy", proxyDoor.example, "`HOST:PORT` of the proxy, as clients reach it")
@@ -72,7 +77,6 @@ whom egressaudit runs as. Load them with nft -f.`,
 		f.StringVar(&e.cgroup, "cgroup", "", "`PATH` of the cgroup that egressaudit runs in, below /sys/fs/cgroup; on a host (default none)")
 	})
 	c.RegisterFlagCompletionFunc("format", fixed(envFormats()...))
-	return c
 }
 
 // run prints the settings, all or nothing.

@@ -17,7 +17,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/egressaudit/egressaudit/dnsaudit"
 	"github.com/egressaudit/egressaudit/policy"
 	"github.com/egressaudit/egressaudit/policy/ledger"
 	"github.com/egressaudit/egressaudit/policy/workload"
@@ -157,16 +156,6 @@ func (t *trial) describe(r *required, p *path, parent string, canary policy.Name
 	}
 }
 
-// limitMap is the limits as they stand in the ledger.
-func (p *path) limitMap() map[string]any {
-	m := p.limits.Map()
-	m[bypassLimit] = p.bypass.Milliseconds()
-	return m
-}
-
-// bypassLimit is the key of --bypass-window among the limits of a session.
-const bypassLimit = "bypass_window_ms"
-
 func refs(catalogs []*policy.Catalog) []policy.CatalogRef {
 	var out []policy.CatalogRef
 	for _, c := range catalogs {
@@ -243,55 +232,6 @@ func (t *trial) relist(catalogs []*policy.Catalog, r *required) error {
 	t.index.Store(policy.NewIndex(catalogs...))
 	t.proxy.List(t.index.Load())
 	return nil
-}
-
-// config is the proxy's, as far as flags say it.
-func (p *path) config(env environ) (c proxy.Config, up upstream, err error) {
-	c = proxy.Config{Enforce: p.mode == "enforce", Probe: proxy.ProbeMode(p.probe), Limits: p.limits}
-	if c.Allowed, err = prefixes("allow-address", p.allow); err != nil {
-		return c, up, err
-	}
-	if c.BlockPages, err = prefixes("block-page", p.blockPages); err != nil {
-		return c, up, err
-	}
-	if c.Clients, err = prefixes("clients", p.clients); err != nil {
-		return c, up, err
-	}
-	if c.Roots, err = roots(p.trust); err != nil {
-		return c, up, err
-	}
-	if up, err = parentOf(p.parent, env); err != nil {
-		return c, up, err
-	}
-	c.Parent, c.ParentByName = up.choose, up.byName
-	resolver, err := p.resolve(up.choose != nil, dnsaudit.Config{Timeout: p.dnsWait, Roots: c.Roots})
-	if err != nil {
-		return c, up, err
-	}
-	c.Resolve = resolver.Resolve
-	return c, up, nil
-}
-
-// localServer is whom resolv.conf(5) asks where it names no server.
-var localServer = dnsaudit.Upstream{Addr: netip.MustParseAddrPort("127.0.0.1:53")}
-
-// resolve asks --resolver, or the system's servers. That none is known does no
-// harm behind a parent, which looks names up itself: only the look-ups of what
-// goes around it fail.
-func (p *path) resolve(behindParent bool, c dnsaudit.Config) (*dnsaudit.Resolver, error) {
-	var err error
-	if c.Servers, err = p.serversBehind(behindParent, c.ResolvConf); err != nil {
-		return nil, err
-	}
-	return dnsaudit.New(c)
-}
-
-func (p *path) serversBehind(parent bool, conf string) ([]dnsaudit.Upstream, error) {
-	servers, err := p.servers(conf)
-	if errors.Is(err, dnsaudit.ErrNoServers) && parent {
-		return []dnsaudit.Upstream{localServer}, nil
-	}
-	return servers, err
 }
 
 func (t *trial) openLedger(p *path) (err error) {
