@@ -142,10 +142,14 @@ func (f *flow) drain() (side, error) {
 func (f *flow) showLast(n int) error {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
-	if _, err := retry(func() (int, error) { return unix.Read(f.pipe.r, buf[:n]) }); err != nil {
+	got, err := retry(func() (int, error) { return unix.Read(f.pipe.r, buf[:n]) })
+	if err != nil {
 		return err
 	}
-	_, err := f.pass(buf[:n])
+	if got != n { // a pipe has all that was put into it, or something is very wrong
+		return io.ErrUnexpectedEOF
+	}
+	_, err = f.pass(buf[:n])
 	return err
 }
 
