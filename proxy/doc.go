@@ -10,5 +10,6 @@
 //
 // The order of a connection (and of the files): listen.go and goproxy.go take
 // it, connect.go or request.go owns it, reach.go resolves, guards (guard.go) and
-// dials (dial.go, parent.go), tunnel.go and flow.go carry it, verdict.go judges.
+// dials (dial.go, parent.go), tunnel.go, flow.go and watch.go carry it, judge.go
+// judges.
 package proxy
