@@ -5,6 +5,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here}
 helm=${HELM:-helm}
+command -v "$helm" >/dev/null || { echo "generate.sh: $helm is missing: name helm 3 in HELM" >&2; exit 2; }
 
 # manifest FILE NAMESPACE POD-SECURITY VALUES... writes one.
 manifest() {

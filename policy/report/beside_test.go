@@ -1,11 +1,15 @@
 package report
 
 import (
+	"bytes"
 	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -142,4 +146,27 @@ func TestVantagesAsOneAreDoubted(t *testing.T) {
 	r := e.Report()
 	require.Equal(t, CannotTell, r.Verdict)
 	require.Contains(t, r.Doubts, "records of pod, node are judged as one here: what one cannot reach may have worked from another (egressaudit report holds them apart)")
+}
+
+// Many nodes are told by status, not in columns that fit no terminal.
+func TestMatrixOfManyVantages(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{small}}
+	var tapes []*tape
+	for i := range 12 {
+		m := ok
+		if i%6 == 5 {
+			m = dropped
+		}
+		tapes = append(tapes, seenFrom(fmt.Sprintf("node-aks-nodepool1-12345678-vmss0000%02d", i)).conn("quay.io", m, at(i)).stop(at(90)))
+	}
+	r := beside(o, tapes...)
+	require.Equal(t, Partial, r.Endpoints[0].Status)
+	var b bytes.Buffer
+	require.NoError(t, r.WriteText(&b, TextOptions{Width: 80}))
+	for _, l := range strings.Split(b.String(), "\n") {
+		require.LessOrEqual(t, utf8.RuneCountInString(l), 80, l)
+	}
+	out := strings.Join(strings.Fields(b.String()), " ")
+	require.Contains(t, out, "quay.io:443 blocked: node-aks-nodepool1-12345678-vmss000005, node-aks-nodepool1-12345678-vmss000011;")
+	require.Contains(t, out, "node-aks-nodepool1-12345678-vmss000005, node-aks-nodepool1-12345678-vmss000011 do not get through where another vantage does: quay.io:443")
 }

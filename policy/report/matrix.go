@@ -116,7 +116,8 @@ func (row MatrixRow) anywhere(statuses ...Status) bool {
 	return false
 }
 
-// matrix is the section of the text: the endpoints that any vantage saw.
+// matrix is the section of the text: the endpoints that any vantage saw, in columns
+// where they fit, and else by status.
 func (p *page) matrix(m *Matrix) {
 	if m == nil {
 		return
@@ -126,13 +127,37 @@ func (p *page) matrix(m *Matrix) {
 	for _, v := range m.Vantages {
 		width = max(width, utf8.RuneCountInString(clip(v))+2)
 	}
-	p.cells("", m.Vantages, width)
-	for _, l := range m.Lines() {
-		p.cells(Escape(l.At), l.Statuses, width)
+	lines, fits := m.Lines(), width*len(m.Vantages) <= p.width-p.column()+2
+	if fits {
+		p.cells("", m.Vantages, width)
+	}
+	for _, l := range lines {
+		if fits {
+			p.cells(Escape(l.At), l.Statuses, width)
+		} else {
+			p.hang("  "+Escape(l.At), p.column(), m.places(l))
+		}
 	}
 	for _, s := range m.Sentences() {
 		p.hang("  -", 4, s)
 	}
+}
+
+// places are the vantages of a row by their status, those with trouble first.
+func (m *Matrix) places(l matrixLine) string {
+	var out []string
+	for _, s := range statuses {
+		var at []string
+		for i, v := range m.Vantages {
+			if l.Statuses[i] == string(s) {
+				at = append(at, clip(v))
+			}
+		}
+		if len(at) > 0 {
+			out = append(out, fmt.Sprintf("%s: %s", s, listing(at, 4)))
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 // matrixLine is a row for people.
@@ -160,39 +185,45 @@ func (m *Matrix) Lines() []matrixLine {
 	return out
 }
 
-// Sentences say what each vantage lacks, escaped.
+// Sentences say what each vantage lacks, escaped; vantages that lack the same are in
+// one sentence.
 func (m *Matrix) Sentences() []string {
 	var out []string
-	for _, l := range m.Lacks {
-		if len(l.Broken) > 0 {
-			out = append(out, clip(l.Vantage)+" does not get through where another vantage does: "+escapedList(l.Broken, textUnlisted))
+	for _, kind := range []struct {
+		one, many string
+		list      func(Lack) []string
+	}{
+		{"does not get through where another vantage does", "do not get through where another vantage does", func(l Lack) []string { return l.Broken }},
+		{"has no proof of what another vantage got through to", "have no proof of what another vantage got through to", func(l Lack) []string { return l.Unclear }},
+		{"did not try what another vantage did", "did not try what another vantage did", func(l Lack) []string { return l.Unseen }},
+	} {
+		var order []string
+		who, what := map[string][]string{}, map[string][]string{}
+		for _, l := range m.Lacks {
+			list := kind.list(l)
+			key := strings.Join(list, " ")
+			if len(list) > 0 && who[key] == nil {
+				order, what[key] = append(order, key), list
+			}
+			who[key] = append(who[key], clip(l.Vantage))
 		}
-		if len(l.Unclear) > 0 {
-			out = append(out, clip(l.Vantage)+" has no proof of what another vantage got through to: "+escapedList(l.Unclear, textUnlisted))
-		}
-		if len(l.Unseen) > 0 {
-			out = append(out, clip(l.Vantage)+" did not try what another vantage did: "+escapedList(l.Unseen, textUnlisted))
+		for _, key := range order {
+			out = append(out, fmt.Sprintf("%s %s: %s", listing(who[key], 8), plural(uint64(len(who[key])), kind.one, kind.many), escapedList(what[key], textUnlisted)))
 		}
 	}
 	return out
 }
 
-// cells writes a row of the matrix in columns of the given width; where they do
-// not fit, the words stand one after the other.
+// cells writes a row of the matrix in columns of the given width.
 func (p *page) cells(label string, words []string, width int) {
 	var b strings.Builder
 	for _, w := range words {
 		fmt.Fprintf(&b, "%-*s", width, clip(w))
 	}
-	text := strings.TrimRight(b.String(), " ")
 	label = "  " + label
-	if utf8.RuneCountInString(text) > p.width-p.column() {
-		p.hang(label, p.column(), escapedList(words, len(words)))
-		return
-	}
 	if utf8.RuneCountInString(label) >= p.column() {
 		p.long(label)
 		label = ""
 	}
-	fmt.Fprintf(p, "%-*s%s\n", p.column(), label, text)
+	fmt.Fprintf(p, "%-*s%s\n", p.column(), label, strings.TrimRight(b.String(), " "))
 }
