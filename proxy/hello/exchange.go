@@ -108,12 +108,12 @@ func (x *Exchange) UnseenServer() int64 {
 
 func (x *Exchange) unseen(m *httpMessage) int64 {
 	switch {
-	case x.Lost(), m.step > body:
+	case x.Lost(), m.step == chunkBody, m.step == adrift:
 		return math.MaxInt64
 	case m.step == body:
 		return m.left
 	}
-	return 0
+	return 0 // of the end of a body in chunks the beginning may be just what was seen
 }
 
 // SkipClient says that the client's next n octets go by, as many as UnseenClient
@@ -130,8 +130,8 @@ func (x *Exchange) skip(m *httpMessage, n int64) (show int64) {
 		if m.left -= n; m.left == 0 {
 			x.whole(m)
 		}
-	case m.step <= body:
-		x.lost = true // a message began in what nobody saw
+	case m.step != chunkBody && m.step != adrift:
+		x.lost = true // a message began in what nobody saw, or ended
 	default:
 		show = min(n, maxLine)
 		if m.step != adrift || n > show {

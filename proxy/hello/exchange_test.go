@@ -102,12 +102,12 @@ func TestExchangeUnseen(t *testing.T) {
 		"a length":                      {get, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "what", get, true, false},
 		"less than that":                {get, next, "what", "", false, false},
 		"more than that":                {get, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "what?", "", false, true},
-		"chunks":                        {get, chunky, "200\r\n" + strings.Repeat("x", 512) + "\r\n0\r\n\r\n", get, true, false},
-		"chunks and a trailer":          {get, chunky, "0\r\nX-Y: z\r\n\r\n", get, true, false},
-		"a trailer too long to be seen": {get, chunky, "0\r\nX-Y: " + strings.Repeat("z", 500) + "\r\n\r\n", get, true, false},
-		"no last chunk":                 {get, chunky, "200\r\n" + strings.Repeat("x", 512) + "\r\n", "", false, false},
-		"lines of text":                 {get, chunky, "208\r\n" + strings.Repeat("text\r\n", 87)[:520] + "\r\n", "", false, false},
-		"asked again before the end":    {get, chunky, "200\r\nxx", get, false, true},
+		"chunks":                        {get, chunky + "200\r\n", strings.Repeat("x", 512) + "\r\n0\r\n\r\n", get, true, false},
+		"chunks and a trailer":          {get, chunky + "4\r\nwh", "at\r\n0\r\nX-Y: z\r\n\r\n", get, true, false},
+		"a trailer too long to be seen": {get, chunky + "4\r\nwh", "at\r\n0\r\nX-Y: " + strings.Repeat("z", 500) + "\r\n\r\n", get, true, false},
+		"no last chunk":                 {get, chunky + "200\r\n", strings.Repeat("x", 512) + "\r\n", "", false, false},
+		"lines of text":                 {get, chunky + "208\r\n", strings.Repeat("text\r\n", 87)[:520] + "\r\n", "", false, false},
+		"asked again before the end":    {get, chunky + "200\r\n", "xx", get, false, true},
 	} {
 		t.Run(why, func(t *testing.T) {
 			var x hello.Exchange
@@ -131,8 +131,8 @@ func TestExchangeUnseen(t *testing.T) {
 	}
 	t.Run("an upload", func(t *testing.T) {
 		var x hello.Exchange
-		x.Client([]byte("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"))
-		show := x.SkipClient(1000)
+		x.Client([]byte("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n"))
+		show := x.SkipClient(1007)
 		x.Client([]byte(strings.Repeat("x", int(show)-7) + "\r\n0\r\n\r\n"))
 		x.Server([]byte("HTTP/1.1 204 x\r\n\r\n"))
 		x.Client([]byte("HEAD / HTTP/1.1\r\n\r\n"))
@@ -142,9 +142,51 @@ func TestExchangeUnseen(t *testing.T) {
 	t.Run("another reply may follow", func(t *testing.T) {
 		var x hello.Exchange
 		x.Client([]byte(get + get))
-		x.Server([]byte(chunky))
+		x.Server([]byte(chunky + "4\r\n"))
 		require.Zero(t, x.UnseenServer())
 	})
+}
+
+// TestExchangeUnseenFrom: wherever the looking ends and however the rest is cut, what is
+// known is what it were if all had been seen.
+func TestExchangeUnseenFrom(t *testing.T) {
+	for _, reply := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwhat",
+		chunky + "4\r\nwhat\r\n0\r\n\r\n",
+		chunky + "4;x=y\r\nwhat\r\n00;x=y\r\n\r\n",
+		chunky + "4\r\nwhat\r\n2\r\n!\n\r\n0\r\nX: y\r\nZ: y\r\n\r\n",
+		chunky + "82\r\n" + strings.Repeat("x", 130) + "\r\n0\r\n\r\n",
+	} {
+		for to := range len(reply) + 1 {
+			var all hello.Exchange
+			all.Client([]byte(get))
+			all.Server([]byte(reply[:to]))
+			for from := range to + 1 {
+				for cut := from; cut <= to; cut++ {
+					var x hello.Exchange
+					x.Client([]byte(get))
+					x.Server([]byte(reply[:from]))
+					passUnseen(&x, reply[from:cut])
+					passUnseen(&x, reply[cut:to])
+					require.Equal(t, []bool{all.Short(), all.Lost()}, []bool{x.Short(), x.Lost()}, "%q, then unseen", reply[:from])
+				}
+			}
+		}
+	}
+}
+
+// passUnseen shows of a destination's octets what must be.
+func passUnseen(x *hello.Exchange, piece string) {
+	for len(piece) > 0 {
+		n := min(x.UnseenServer(), int64(len(piece)))
+		if n == 0 {
+			x.Server([]byte(piece))
+			return
+		}
+		show := x.SkipServer(n)
+		x.Server([]byte(piece[n-show : n]))
+		piece = piece[n:]
+	}
 }
 
 // FuzzExchange demands that cuts change nothing, and that what net/http reads whole
