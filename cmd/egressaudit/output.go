@@ -61,8 +61,8 @@ func (r *rendering) checkOutput(ledgers []string) error {
 	switch {
 	case err == nil && i.IsDir():
 		return fmt.Errorf("-o %q: is a directory (name a file in it)", r.output)
-	case err == nil && !i.Mode().IsRegular():
-		return nil // a pipe or a device
+	case err == nil && (!i.Mode().IsRegular() || standard(i) != nil):
+		return nil // a pipe, a device, a stream
 	case unfollowed(r.output):
 		return fmt.Errorf("-o %q: %w (name another file)", r.output, cause(err))
 	}
@@ -159,11 +159,13 @@ func (r *rendering) deliver(env environ, w io.Writer, what string, render func(i
 }
 
 // writeFile writes a whole file or nothing: what stood there before stays when
-// write fails, and so does its mode; a new one has what the umask leaves. A pipe or a
-// device is written to as it is.
+// write fails, and so does its mode; a new one has what the umask leaves. A pipe, a
+// device and what a standard stream of ours goes to are written to as they are.
 func writeFile(path string, write func(io.Writer) error) error {
 	i, err := os.Stat(path)
 	switch {
+	case err == nil && standard(i) != nil:
+		return write(standard(i))
 	case err == nil && !i.Mode().IsRegular():
 		return writeThrough(path, write)
 	case unfollowed(path):
@@ -189,6 +191,17 @@ func writeFile(path string, write func(io.Writer) error) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// standard is the standard stream that goes to a file, nil where none does: the
+// file has, or will have, more than what is written to it by name, as /dev/stdout.
+func standard(i fs.FileInfo) *os.File {
+	for _, f := range []*os.File{os.Stdout, os.Stderr} {
+		if k, err := f.Stat(); err == nil && os.SameFile(i, k) {
+			return f
+		}
+	}
+	return nil
 }
 
 // unfollowed says that path is a link which the system does not follow, and so nor do
