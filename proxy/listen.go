@@ -32,7 +32,8 @@ func (d doorway) Accept() (net.Conn, error) {
 // it, so that those are recorded too.
 type door struct {
 	*net.TCPConn
-	p *Proxy
+	p     *Proxy
+	waits bool // counted in the lobby
 
 	mu      sync.Mutex
 	claimed bool // a handler has the request
@@ -66,15 +67,15 @@ func (p *Proxy) newServer() *http.Server {
 		ConnState: func(c net.Conn, s http.ConnState) {
 			switch d := c.(*door); s {
 			case http.StateNew:
-				if !p.waiting.enter(d.party()) {
+				if d.waits = p.waiting.enter(d.party()); !d.waits {
 					d.turnAway()
 				}
 			case http.StateIdle:
 				d.rearm()
 			case http.StateHijacked:
-				p.waiting.leave(d.party())
+				d.leave()
 			case http.StateClosed:
-				p.waiting.leave(d.party())
+				d.leave()
 				d.closed()
 			}
 		},
@@ -154,8 +155,9 @@ type lobby struct {
 	of   map[netip.Addr]int
 }
 
-// enter counts one in, and says whether there is room for it. Those who may not use
-// the proxy are heard, for they are to be told so, but never take the clients' room.
+// enter counts one in, if there is room for it. Those who may not use the proxy are
+// heard, for they are to be told so, but never take the clients' room, nor do those
+// who were turned away while net/http still has to see that.
 func (l *lobby) enter(who netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,9 +165,12 @@ func (l *lobby) enter(who netip.Addr) bool {
 	if !who.IsValid() {
 		room = max(l.most.Tunnels/8, 1)
 	}
+	if l.all >= l.most.Tunnels || l.of[who] >= room {
+		return false
+	}
 	l.all++
 	l.of[who]++
-	return l.all <= l.most.Tunnels && l.of[who] <= room
+	return true
 }
 
 func (l *lobby) leave(who netip.Addr) {
@@ -174,6 +179,13 @@ func (l *lobby) leave(who netip.Addr) {
 	l.all--
 	if l.of[who]--; l.of[who] == 0 {
 		delete(l.of, who)
+	}
+}
+
+// leave counts d out, if it was counted in.
+func (d *door) leave() {
+	if d.waits {
+		d.p.waiting.leave(d.party())
 	}
 }
 

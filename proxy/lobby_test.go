@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -51,6 +52,22 @@ func TestStrangersWait(t *testing.T) {
 	conn, _ := r.connect(host, site(t, func(s *net.TCPConn) { io.Copy(s, s) }))
 	conn.Close()
 	require.NotEqual(t, policy.Denied, r.closing(4)[3].Outcome)
+}
+
+// TestTurnedAway: those for whom there is no room take none, however many come before
+// net/http has seen the end of the first.
+func TestTurnedAway(t *testing.T) {
+	l := lobby{most: Limits{Tunnels: 16, ClientTunnels: 16}, of: map[netip.Addr]int{}}
+	var stranger netip.Addr
+	for i := range 100 {
+		require.Equal(t, i < 2, l.enter(stranger))
+	}
+	client := netip.MustParseAddr("192.0.2.1")
+	for i := range 100 {
+		require.Equal(t, i < 14, l.enter(client))
+	}
+	l.leave(client)
+	require.True(t, l.enter(client))
 }
 
 // TestManyWithoutARequest: connections that say nothing are bounded, and those
