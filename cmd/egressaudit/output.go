@@ -66,9 +66,10 @@ func (r *rendering) checkOutput(ledgers []string) error {
 	case unfollowed(r.output):
 		return fmt.Errorf("-o %q: %w (name another file)", r.output, cause(err))
 	}
-	f, err := os.CreateTemp(filepath.Dir(r.output), ".egressaudit-*")
+	dir := filepath.Dir(followed(r.output))
+	f, err := os.CreateTemp(dir, ".egressaudit-*")
 	if err != nil {
-		return fmt.Errorf("-o %q: no file can be made in %q: %w", r.output, filepath.Dir(r.output), cause(err))
+		return fmt.Errorf("-o %q: no file can be made in %q: %w", r.output, dir, cause(err))
 	}
 	f.Close()
 	return os.Remove(f.Name())
@@ -175,9 +176,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 	if there {
 		mode = i.Mode().Perm()
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // or else the rename would replace the link
-	}
+	path = followed(path) // or else the rename would replace the link
 	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), ".egressaudit-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
@@ -211,6 +210,22 @@ func unfollowed(path string) bool {
 	_, followed := os.Stat(path)
 	_, there := os.Lstat(path)
 	return there == nil && followed != nil && !errors.Is(followed, fs.ErrNotExist)
+}
+
+// followed is where path leads, which need not be there yet.
+func followed(path string) string {
+	for range 40 { // what Linux follows
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			dir, _ := filepath.Split(path)
+			to = dir + to
+		}
+		path = to
+	}
+	return path
 }
 
 func writeThrough(path string, write func(io.Writer) error) error {
