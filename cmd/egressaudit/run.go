@@ -111,6 +111,7 @@ func runTrial(ctx context.Context, env environ, f *runFlags, args []string) (int
 	signals := make(chan os.Signal, 8)
 	heed(signals) // until the report is made
 	defer signal.Stop(signals)
+	outliveReaders() // of the report: the command's status is still told
 	progress := newProgress(env)
 	isolated, err := f.isolate.start(env)
 	if err != nil {
