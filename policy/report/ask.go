@@ -165,7 +165,7 @@ func (a asking) evidence() string {
 		widen(&from, &to, first, last)
 		n, of = n+failed, of+attempts
 		if s.host != a.host {
-			hosts = append(hosts, clip(s.host))
+			hosts = addOnce(hosts, clip(s.host))
 		}
 	}
 	what := fmt.Sprintf("%d of %d attempts failed", n, of)

@@ -29,23 +29,18 @@ func (e *Engine) Beside(sides ...*Engine) {
 	e.sides = sides
 }
 
-// aside lowers s to what any vantage alone says of it. That a look-up was not followed
-// by a connection is left to all together: the one may come to the name server of one
-// vantage, the other to the proxy of another.
-func (j *judgement) aside(s *site, e *policy.Endpoint) {
+// aside lowers s to what any vantage alone says of it, which of tells. That a look-up
+// was not followed by a connection is left to all together: the one may come to the name
+// server of one vantage, the other to the proxy of another.
+func (j *judgement) aside(s *site, of func(side *judgement) *site) {
 	for _, side := range j.sides {
-		o := side.sites[e][s.host]
-		switch {
+		switch o := of(side); {
 		case o == nil:
-		case o.fail != nil && s.fail == nil:
-			o.vantage = side.r.Trial.Vantage
-			s.alone, s.fail, s.flaps = o, o.fail, false
-			if s.state != Used {
-				s.state = o.state
-				break
-			}
-			s.state = Partial
-		case o.state == Reached && s.state == Used:
+		case o.fail != nil:
+			o.vantage = orUnknown(side.r.Trial.Vantage)
+			s.alone = append(s.alone, o)
+			s.lower(o)
+		case o.state == Reached:
 			s.quiet = append(s.quiet, orUnknown(side.r.Trial.Vantage))
 		case o.state == Resolved && s.state == Bypassed: // by the NO_PROXY of another vantage
 			s.state = Resolved
@@ -53,26 +48,30 @@ func (j *judgement) aside(s *site, e *policy.Endpoint) {
 	}
 }
 
-// asideUnlisted lowers u to what a vantage at which it never worked says of it.
-func (j *judgement) asideUnlisted(u *Unlisted) {
-	for _, side := range j.sides {
-		if o := side.gap(key{host: u.Host, port: u.Port}); o != nil && u.Outcome == Worked {
-			u.Outcome, u.Error, u.Cause = o.Outcome, o.Error, o.Cause
-		}
+// lower gives s, unless it does not work anyway, the failure of o.
+func (s *site) lower(o *site) {
+	switch {
+	case s.fail != nil:
+		return
+	case s.state == Used:
+		s.state = Partial
+	default:
+		s.state = o.state
 	}
+	s.fail, s.flaps = o.fail, false
 }
 
-// gap is a destination in no list that never worked; nil where it did, or is none.
-func (j *judgement) gap(k key) *Unlisted {
-	if j.gaps == nil {
-		j.gaps = map[key]*Unlisted{}
-		for i, u := range j.r.Unlisted {
-			if u.Outcome != Worked {
-				j.gaps[key{host: u.Host, port: u.Port}] = &j.r.Unlisted[i]
-			}
+// failsAlone says whether a vantage that made no connection to host could not look it up
+// for e, or, where e is nil and no catalog lists it, at all: those of others to another
+// port of it explain nothing.
+func (j *judgement) failsAlone(e *policy.Endpoint, host string) bool {
+	return slices.ContainsFunc(j.sides, func(side *judgement) bool {
+		o := side.sites[e][host]
+		if e == nil {
+			o = side.never[key{host: host, lookup: true}]
 		}
-	}
-	return j.gaps[k]
+		return o != nil && o.fail != nil
+	})
 }
 
 // quietSides doubts endpoints that work somewhere and gave no answer elsewhere.
@@ -93,10 +92,16 @@ func (j *judgement) quietSides() {
 	}
 }
 
-// sameVantage is where all sites were seen alone; "" where that is not one place.
-func sameVantage(sites []*site) string {
-	if slices.ContainsFunc(sites, func(s *site) bool { return s.vantage != sites[0].vantage }) {
-		return ""
+// whence are the vantages at which sites do not work: those that say so alone, else all
+// together.
+func (j *judgement) whence(sites []*site) string {
+	var out []string
+	for _, s := range sites {
+		if s.vantage == "" {
+			return j.r.Trial.Vantage
+		}
+		out = addOnce(out, s.vantage)
 	}
-	return sites[0].vantage
+	slices.Sort(out)
+	return listing(out, 8)
 }

@@ -5,10 +5,10 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -101,17 +101,82 @@ func TestUnlistedIsNotMendedByAnother(t *testing.T) {
 	}
 }
 
+// A look-up that fails at one vantage is not explained by what another reaches at the
+// same name on another port, listed or not.
+func TestLookupIsNotMendedByAnotherPort(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{cat("page", "a ext quay.io", "b ext quay.io port=80 optional", "c ext other.example")}}
+	pod := func(name string) *tape { return seenFrom("pod").query(name, nx).stop(at(90)) }
+	node := seenFrom("node").conn("quay.io", port(80), ok, at(50)).conn("other.example", ok, at(51)).stop(at(100))
+	r := beside(o, pod("quay.io"), node)
+	require.Equal(t, Gaps, r.Verdict)
+	require.Equal(t, Blocked, r.Endpoints[0].Status)
+	require.Contains(t, r.Endpoints[0].Cause.Ask, "seen from pod;")
+
+	on, err := ParseFailOn(DefaultFailOn)
+	require.NoError(t, err)
+	node = seenFrom("node").query("in.no.example", found, at(40)).conn("in.no.example", ok, at(50)).conn("other.example", ok, at(51)).stop(at(100))
+	r = beside(o, pod("in.no.example"), node)
+	require.Equal(t, 1, pod("in.no.example").report(o).ExitStatus(on))
+	require.Equal(t, 1, r.ExitStatus(on))
+	require.Equal(t, []string{"blocked", "worked"}, []string{r.Unlisted[0].Outcome, r.Unlisted[1].Outcome})
+	for _, b := range beside(o, seenFrom("pod").query("in.no.example", found).stop(at(90)), node).BlindSpots {
+		require.NotContains(t, b, "looked up without a connection")
+	}
+}
+
+// An ask names the vantages at which something does not work, whatever the order of
+// things, and of several the one with the cause; and its counts are theirs.
+func TestAskNamesWhoIsBlocked(t *testing.T) {
+	o := Options{Catalogs: []*policy.Catalog{small}}
+	trial := func(vantage string, second int, how mod) *tape {
+		return seenFrom(vantage).conn("quay.io", how, at(second)).conn("in.no.example", how, at(second+1)).stop(at(90))
+	}
+	refused := denied(policy.ConnectionLimitReached)
+	for _, c := range []struct {
+		tapes []*tape
+		want  string
+		who   string
+	}{
+		{[]*tape{trial("a", 10, ok), trial("b", 20, dropped)}, "the only attempt failed, 2026-01-02 10:00:2?", "b"},
+		{[]*tape{trial("b", 10, dropped), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
+		{[]*tape{trial("c", 5, left), trial("b", 10, dropped), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
+		{[]*tape{trial("b", 10, refused), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
+		{[]*tape{trial("b", 10, dropped), seenFrom("a").stop(at(90))}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
+		{[]*tape{trial("b", 10, dropped), trial("a", 20, ok), trial("c", 30, dropped)}, "both attempts failed, 2026-01-02 10:00:1? to 10:00:3?", "b, c"},
+		{[]*tape{trial("b", 10, dropped), trial("", 20, dropped), trial("a", 30, ok)}, "both attempts failed, 2026-01-02 10:00:1? to 10:00:2?", "b, unknown"},
+	} {
+		r := beside(o, c.tapes...)
+		want := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(c.want), `\?`, `\d`) + ` UTC(, last at [0-9.:]+)?, seen from ` + c.who + `(;|\.| \()`)
+		require.Regexp(t, want, r.Endpoints[0].Cause.Ask)
+		require.Equal(t, "blocked", r.Unlisted[0].Outcome)
+		require.Regexp(t, want, r.Unlisted[0].Cause.Ask)
+		h := r.Endpoints[0].Hosts[0]
+		for _, w := range r.wanted() {
+			require.Equal(t, []string{c.who}, w.From)
+		}
+		require.Positive(t, h.Failed)
+		require.GreaterOrEqual(t, h.Attempts, h.OK+h.Failed)
+	}
+}
+
 // Random trials at two vantages: an endpoint that is broken at one is broken in both
 // together, and what is no clear trial at one is none in both.
 func TestTogetherIsNeverBetter(t *testing.T) {
-	o := Options{Catalogs: []*policy.Catalog{small}}
+	o := Options{Catalogs: []*policy.Catalog{small, cat("other", "a ext quay.io port=80 optional")}}
+	on, err := ParseFailOn(DefaultFailOn)
+	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(5, 6))
 	acts := []mod{ok, ok, ok, dropped, reset1, left, denied(policy.ConnectionLimitReached)}
 	trial := func(vantage string) *tape {
 		p := seenFrom(vantage)
 		for range rng.IntN(6) {
-			host := []string{"quay.io", "cdn01.quay.io", "jobs.example.org"}[rng.IntN(3)]
-			p.conn(host, acts[rng.IntN(len(acts))], func(r *policy.Record) { r.Time = epoch.Add(time.Duration(2+rng.IntN(80)) * time.Second) })
+			host := []string{"quay.io", "cdn01.quay.io", "jobs.example.org", "in.no.example"}[rng.IntN(4)]
+			when := at(2 + rng.IntN(80))
+			if rng.IntN(5) == 0 {
+				p.query(host, nx, when)
+				continue
+			}
+			p.conn(host, acts[rng.IntN(len(acts))], port([]uint16{443, 443, 80}[rng.IntN(3)]), when)
 		}
 		slices.SortStableFunc(p.records, func(a, b *policy.Record) int { return a.Time.Compare(b.Time) })
 		return p.stop(at(90))
@@ -126,6 +191,7 @@ func TestTogetherIsNeverBetter(t *testing.T) {
 					require.NotNil(t, r.Endpoints[i].Cause)
 				}
 			}
+			require.False(t, side.fails(on) && !r.fails(on))
 			if side.Exercised > 0 && side.Verdict != Clear {
 				require.NotEqual(t, Clear, r.Verdict)
 			}

@@ -17,7 +17,7 @@ func (j *judgement) cause(e *policy.Endpoint, sites []*site, s Status) *Cause {
 	r := e.Requirement
 	a := asking{
 		host: e.Host.String(), port: e.Port, protocol: r.Protocol, needs: r.Needs, sites: bad, fail: bad[0].fail,
-		vantage: cmp.Or(sameVantage(bad), j.r.Trial.Vantage), source: cmp.Or(r.Source, e.Catalog.Source.URL),
+		vantage: j.whence(bad), source: cmp.Or(r.Source, e.Catalog.Source.URL),
 	}
 	if r.Optional {
 		a.note = " (the catalog calls this endpoint optional)"
@@ -27,19 +27,23 @@ func (j *judgement) cause(e *policy.Endpoint, sites []*site, s Status) *Cause {
 
 // unlistedCause is why a destination that no catalog lists never worked.
 func (j *judgement) unlistedCause(s *site, d *destination) *Cause {
+	bad := broken([]*site{s})
 	return asking{
-		host: d.host, port: d.port, sites: []*site{s}, fail: s.fail, vantage: j.r.Trial.Vantage, source: "any publisher's page",
+		host: d.host, port: d.port, sites: bad, fail: bad[0].fail, vantage: j.whence(bad), source: "any publisher's page",
 		note: " (no catalog lists this destination, so ask first who needs it)",
 	}.cause()
 }
 
 // broken are the sites that do not work, the most telling first: the surest,
-// then the latest.
+// then the latest. One that does not work at some vantages stands for itself at each.
 func broken(sites []*site) []*site {
 	var out []*site
 	for _, s := range sites {
-		if s.fail != nil {
-			out = append(out, cmp.Or(s.alone, s))
+		switch {
+		case len(s.alone) > 0:
+			out = append(out, s.alone...)
+		case s.fail != nil:
+			out = append(out, s)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b *site) int {
@@ -62,5 +66,5 @@ func order(a, b moment) int {
 
 func (a asking) cause() *Cause {
 	f := a.fail
-	return &Cause{Stage: f.Stage, Error: f.Error, By: f.By, Confidence: f.Confidence, Detail: f.detail, Ask: a.sentence()}
+	return &Cause{Stage: f.Stage, Error: f.Error, By: f.By, Confidence: f.Confidence, Detail: f.detail, Ask: a.sentence(), vantage: a.vantage}
 }

@@ -169,7 +169,7 @@ func (j *judgement) listeners(say func(bool, string, ...any)) {
 func (j *judgement) around(say func(bool, string, ...any)) {
 	var names []string
 	for _, d := range j.lonely {
-		if state, _ := d.judge(); state == addresses && !j.bypass.host(d.name, 0) {
+		if state, _ := d.judge(); state == addresses && !j.connected[d.host] && !j.bypass.host(d.name, 0) {
 			names = append(names, d.host)
 		}
 	}

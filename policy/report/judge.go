@@ -21,14 +21,14 @@ type judgement struct {
 	trail     map[string]trail
 	connected map[string]bool // hosts
 	clock     clock
-	sides     []*judgement // of each vantage alone; none: there is but one
-	gaps      map[key]*Unlisted
+	sides     []*judgement  // of each vantage alone; none: there is but one
+	never     map[key]*site // destinations in no list that never worked
 	r         *Report
 }
 
 // judge makes the report of b.
 func judge(o Options, b *book, sides []*judgement) *judgement {
-	j := &judgement{opt: o, b: b, sides: sides, sites: map[*policy.Endpoint]map[string]*site{}, connected: map[string]bool{}}
+	j := &judgement{opt: o, b: b, sides: sides, sites: map[*policy.Endpoint]map[string]*site{}, connected: map[string]bool{}, never: map[key]*site{}}
 	j.trail = j.trails()
 	j.bypass = newBypass(j.noProxy())
 	if len(o.Scopes) > 0 {
@@ -117,7 +117,7 @@ func (j *judgement) settle(d *destination, alone bool) {
 		case !d.lookup:
 			s := j.site(e, d.host)
 			s.conn, s.probe = d, j.b.probes[d.key]
-		case alone || j.sites[e][d.host] != nil:
+		case alone || j.sites[e][d.host] != nil || j.failsAlone(e, d.host):
 			s := j.site(e, d.host)
 			s.look, s.trail, s.stray = d, j.trail[d.host], stray
 		}
@@ -126,7 +126,7 @@ func (j *judgement) settle(d *destination, alone bool) {
 	case len(found) > 0:
 	case !d.lookup:
 		j.loose = append(j.loose, d)
-	case alone && !d.retry && !d.indoors:
+	case (alone || j.failsAlone(nil, d.host)) && !d.retry && !d.indoors:
 		j.lonely = append(j.lonely, d)
 	}
 }
@@ -163,7 +163,7 @@ func (j *judgement) endpoint(e *policy.Endpoint) {
 	sites := j.sorted(e)
 	for _, s := range sites {
 		s.judge(j.bypass, e)
-		j.aside(s, e)
+		j.aside(s, func(side *judgement) *site { return side.sites[e][s.host] })
 		out.Hosts = append(out.Hosts, s.row())
 	}
 	out.Status, out.Beats = status(sites), j.beats(sites...)

@@ -173,6 +173,8 @@ type Cause struct {
 	Confidence policy.Confidence `json:"confidence,omitempty"`
 	Detail     map[string]any    `json:"detail,omitempty"`
 	Ask        string            `json:"ask"` // one sentence for the change request
+
+	vantage string // where it was seen
 }
 
 // Host is one concrete host seen for an endpoint. Attempts are those that

@@ -21,8 +21,8 @@ type site struct {
 	flaps bool     // failed and works now
 
 	vantage string   // where it was seen alone; "": by all together
-	alone   *site    // as a vantage saw it, where it does not work, though by all together it would
-	quiet   []string // vantages at which it was reached alone, though by all together it works
+	alone   []*site  // as vantages saw it at which it does not work
+	quiet   []string // vantages at which it was reached alone
 }
 
 // judge gives the site its state, by what proves most: attempts that were ok or
@@ -112,9 +112,13 @@ func (s *site) row() Host {
 			h.Attempts = max(h.Attempts, h.OK+h.Failed)
 		}
 	}
-	if s.alone != nil {
+	failed := 0
+	for _, o := range s.alone { // what was denied there counts, too, for there is nothing else
+		failed += o.row().Failed
 		h.Error = s.fail.Error
 	}
+	h.Failed = max(h.Failed, failed)
+	h.Attempts = max(h.Attempts, h.OK+h.Failed)
 	return h
 }
 

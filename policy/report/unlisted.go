@@ -17,7 +17,7 @@ func (j *judgement) unlisted() {
 		}
 	}
 	for _, d := range j.lonely {
-		if state, _ := d.judge(); state == failed {
+		if state, _ := d.judge(); state == failed || j.failsAlone(nil, d.host) {
 			j.addUnlisted(d)
 		}
 	}
@@ -52,21 +52,24 @@ func (j *judgement) addUnlisted(d *destination) {
 		s.conn, s.look = nil, d
 	}
 	s.judge(bypass{}, &policy.Endpoint{Requirement: &policy.Requirement{}})
+	j.aside(s, func(side *judgement) *site { return side.never[d.key] })
 	h := s.row()
 	u := Unlisted{
 		Host: h.Host, Port: d.port, Attempts: h.Attempts, OK: h.OK, Failed: h.Failed, First: h.First, Last: h.Last,
 		BytesUp: h.BytesUp, BytesDown: h.BytesDown, Workloads: h.Workloads, Error: h.Error, Near: j.near(d), Beats: j.beats(s),
 	}
 	switch {
-	case h.OK > 0:
+	case h.OK > 0 && len(s.alone)+len(s.quiet) == 0:
 		u.Outcome = Worked
-	case s.state == Blocked:
+	case s.state == Blocked || len(s.alone) > 0:
 		u.Outcome = string(Blocked)
 		u.Cause = j.unlistedCause(s, d)
 	default:
 		u.Outcome = string(Reached)
 	}
-	j.asideUnlisted(&u)
+	if u.Outcome != Worked {
+		j.never[d.key] = s
+	}
 	j.r.Unlisted = append(j.r.Unlisted, u)
 }
 

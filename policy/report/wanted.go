@@ -118,7 +118,7 @@ func (w *rule) seen(attempts, failed int, first, last time.Time, workloads []str
 
 func (r *Report) finish(w *rule) *rule {
 	if len(w.From) == 0 {
-		w.From = []string{cmp.Or(r.Trial.Vantage, "unknown")}
+		w.From = []string{cmp.Or(w.Cause.vantage, r.Trial.Vantage, "unknown")}
 	}
 	w.Risks = append(w.Risks, w.risks()...)
 	return w
