@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,10 +19,16 @@ import (
 // start and a stop.
 func written(t *testing.T, seen map[int]*policy.Observation) string {
 	t.Helper()
+	return writtenAt(t, "pod", seen)
+}
+
+// writtenAt is one of a vantage.
+func writtenAt(t *testing.T, vantage string, seen map[int]*policy.Observation) string {
+	t.Helper()
 	begun := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 	now := begun
 	path := filepath.Join(t.TempDir(), "l.jsonl")
-	w, err := ledger.Open(path, ledger.Options{Vantage: "pod", Now: func() time.Time { return now }})
+	w, err := ledger.Open(path, ledger.Options{Vantage: vantage, Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	require.NoError(t, w.Start(&policy.Session{Listeners: []string{"dns 10.0.0.5:53/udp"}}))
 	for second := range 1000 {
@@ -58,5 +66,40 @@ func TestReplicasInAnyOrder(t *testing.T) {
 		require.Equal(t, report.Clear, r.Verdict, "%v", r.Doubts)
 		require.Equal(t, report.Used, r.Endpoints[0].Status)
 		require.Equal(t, 2, len(r.Trial.Ledgers))
+	}
+}
+
+// TestManyNodes: what one of many nodes cannot reach is a gap, or else a doubt where
+// they are too many to be held apart.
+func TestManyNodes(t *testing.T) {
+	conn := func(v policy.Verdict) *policy.Observation {
+		return &policy.Observation{Kind: policy.KindConnection, Origin: policy.OriginClient, Listener: "connect", Asked: "quay.io", Name: "quay.io", Port: 443,
+			NameFrom: policy.FromAsked, Protocol: "tls", SNIState: policy.SNIPresent, SNI: "quay.io", Verdict: v}
+	}
+	worked := policy.Verdict{Outcome: policy.OK}
+	dropped := policy.Verdict{Outcome: policy.Failed, Stage: policy.StageConnect, Error: policy.ConnectionTimeout, By: policy.ByNetwork, Confidence: policy.Certain}
+	o := report.Options{Catalogs: []*policy.Catalog{{Name: "own", Requirements: []*policy.Requirement{
+		{ID: "images", Port: 443, Hosts: []policy.Pattern{policy.MustPattern("quay.io")}},
+	}}}}
+	for _, c := range []struct {
+		nodes int
+		label string
+		want  report.Verdict
+	}{
+		{64, "node-%03d", report.Gaps},
+		{65, "node-%03d", report.CannotTell},
+		{2, strings.Repeat("n", 300) + "-%d", report.CannotTell},
+	} {
+		var files []string
+		for n := range c.nodes {
+			second, how := 10+n, worked
+			if n == c.nodes-1 { // of the last, before all others
+				second, how = 5, dropped
+			}
+			files = append(files, writtenAt(t, fmt.Sprintf(c.label, n), map[int]*policy.Observation{second: conn(how)}))
+		}
+		r, err := readAll(o, files)
+		require.NoError(t, err)
+		require.Equal(t, c.want, r.Verdict, "%d: %v", c.nodes, r.Doubts)
 	}
 }

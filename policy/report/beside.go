@@ -7,8 +7,9 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 )
 
-// Vantages are those of the records so far, 64 at most, in the order in which they
-// came; "" is among them, at the end, where a record says none.
+// Vantages are those of the records so far, in the order in which they came; "" is among
+// them, at the end, where a record says none. Reports doubt what more than 64 say, or
+// one with a label of more than 300 octets, which are not all held apart.
 func (e *Engine) Vantages() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

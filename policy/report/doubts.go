@@ -40,7 +40,10 @@ func (j *judgement) doubts() {
 	}
 	j.halfSeen()
 	j.quietSides()
-	if v := b.vantages; len(v) > 1 && len(j.sides) == 0 {
+	switch v := b.vantages; {
+	case b.blurred:
+		j.doubt("there are more than %d vantages, or one has a label of more than %d octets, and not all are held apart: what one cannot reach may have worked from another (make reports of fewer ledgers at once)", maxWords, maxText)
+	case len(v) > 1 && len(j.sides) == 0:
 		j.doubt("records of %s are judged as one here: what one cannot reach may have worked from another (egressaudit report holds them apart)", listing(v, 8))
 	}
 }

@@ -20,6 +20,7 @@ type trial struct {
 	name       string
 	vantages   []string
 	unplaced   bool // a record has no vantage
+	blurred    bool // one has a vantage that is not among them, for they are many, or it is long
 	started    time.Time
 	latest     time.Time
 	stopped    time.Time // last
@@ -69,8 +70,7 @@ func (t *trial) common(r *policy.Record) {
 	if t.name == "" {
 		t.name = keep(r.Trial)
 	}
-	t.vantages = addWord(t.vantages, r.Vantage)
-	t.unplaced = t.unplaced || r.Vantage == ""
+	t.place(r.Vantage)
 	at := stamp(r.Time)
 	if !at.IsZero() {
 		widen(&t.started, &t.latest, at, at)
@@ -196,6 +196,13 @@ func (t *trial) damage(err error) {
 		return
 	}
 	t.damages = addWord(t.damages, err.Error())
+}
+
+// place notes the vantage of a record.
+func (t *trial) place(v string) {
+	t.vantages = addWord(t.vantages, v)
+	t.unplaced = t.unplaced || v == ""
+	t.blurred = t.blurred || len(v) > maxText || v != "" && len(t.vantages) == maxWords && !slices.Contains(t.vantages, v)
 }
 
 // known takes an outcome that nobody knows for damage: it may be a failure.
