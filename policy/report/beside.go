@@ -47,6 +47,10 @@ func (j *judgement) aside(s *site, of func(side *judgement) *site) {
 			s.state = Resolved
 		}
 	}
+	refused := func(o *site) bool { return o.fail.Outcome == policy.Denied }
+	if told := slices.DeleteFunc(slices.Clone(s.alone), refused); len(told) > 0 { // by us counts where there is nothing else
+		s.alone = told
+	}
 }
 
 // lower gives s, unless it does not work anyway, the failure of o.

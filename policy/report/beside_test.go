@@ -141,6 +141,8 @@ func TestAskNamesWhoIsBlocked(t *testing.T) {
 		{[]*tape{trial("b", 10, dropped), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
 		{[]*tape{trial("c", 5, left), trial("b", 10, dropped), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
 		{[]*tape{trial("b", 10, refused), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
+		{[]*tape{trial("b", 10, dropped), trial("a", 20, ok), trial("c", 30, refused)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
+		{[]*tape{trial("c", 5, refused), trial("b", 10, dropped), trial("a", 20, ok)}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
 		{[]*tape{trial("b", 10, dropped), seenFrom("a").stop(at(90))}, "the only attempt failed, 2026-01-02 10:00:1?", "b"},
 		{[]*tape{trial("b", 10, dropped), trial("a", 20, ok), trial("c", 30, dropped)}, "both attempts failed, 2026-01-02 10:00:1? to 10:00:3?", "b, c"},
 		{[]*tape{trial("b", 10, dropped), trial("", 20, dropped), trial("a", 30, ok)}, "both attempts failed, 2026-01-02 10:00:1? to 10:00:2?", "b, unknown"},
@@ -154,6 +156,7 @@ func TestAskNamesWhoIsBlocked(t *testing.T) {
 		for _, w := range r.wanted() {
 			require.Equal(t, []string{c.who}, w.From)
 		}
+		require.Equal(t, r.Endpoints[0].Cause.Error, h.Error)
 		require.Positive(t, h.Failed)
 		require.GreaterOrEqual(t, h.Attempts, h.OK+h.Failed)
 	}

@@ -115,7 +115,7 @@ func (s *site) row() Host {
 	failed := 0
 	for _, o := range s.alone { // what was denied there counts, too, for there is nothing else
 		failed += o.row().Failed
-		h.Error = s.fail.Error
+		h.Error = broken([]*site{s})[0].fail.Error // that of the cause
 	}
 	h.Failed = max(h.Failed, failed)
 	h.Attempts = max(h.Attempts, h.OK+h.Failed)
