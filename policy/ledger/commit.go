@@ -195,7 +195,7 @@ func (c *committer) commit(now bool) {
 		return
 	}
 	c.resync, c.covered = pause{}, c.written
-	gone := removed(c.file)
+	gone := !c.nameless && removed(c.file)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.syncErr, c.synced = nil, c.covered

@@ -44,11 +44,12 @@ type file interface {
 // The records of a file that is removed meanwhile are counted as lost, and Close says
 // so. One that is renamed goes on under its new name.
 type Writer struct {
-	path    string
-	options Options
-	closing chan struct{} // closed once no record can come any more
-	wake    chan struct{} // holds a token while the goroutine has something to look at
-	done    chan struct{} // closed when the file is
+	path     string
+	options  Options
+	nameless bool          // the file had no name to be removed, or its file system tells none
+	closing  chan struct{} // closed once no record can come any more
+	wake     chan struct{} // holds a token while the goroutine has something to look at
+	done     chan struct{} // closed when the file is
 
 	mu       sync.Mutex
 	id       string    // the ledger's UUID
@@ -100,7 +101,7 @@ func newWriter(f file, path, id string, seq uint64, o Options) *Writer {
 		o.Now = time.Now
 	}
 	w := &Writer{
-		path: path, options: o, id: id, seq: seq, synced: seq,
+		path: path, options: o, id: id, seq: seq, synced: seq, nameless: removed(f),
 		closing: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go w.run(f, seq)
