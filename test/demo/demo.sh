@@ -61,6 +61,7 @@ echo "corporate proxy: $PARENT"
 set -- --parent "$PARENT" --trust "$CA" --region eastus --answer-timeout 2s --trial demo --ledger "$book"
 say "egressaudit run --parent $PARENT --region eastus ... -- sh test/demo/install.sh"
 child=0
+[ -w . ] || die "cannot write $book into $PWD: make the checkout writable"
 rm -f "$book"
 (
 	unset HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY all_proxy NO_PROXY no_proxy

@@ -90,7 +90,7 @@
 
   // The connection. What stands on the page is as of the last event: where none
   // comes, not even a sign of life, it says so, for a verdict may have turned.
-  let source = null, last = Date.now(), tried = last // an event came; one came, or was asked for
+  let source = null, last = Date.now(), tried = performance.now() // when an event came; when one came, or was asked for, whatever the clock is set to
   const mood = (state, text) => {
     const p = $("#state"), stale = $("#stale"), lost = state === "lost"
     if (p.dataset.state !== state) p.dataset.state = state
@@ -130,9 +130,10 @@
   const connect = () => {
     source?.close()
     const now = source = new EventSource("api/events?after=" + encodeURIComponent(data.last))
-    tried = Date.now()
+    tried = performance.now()
     for (const [name, take] of Object.entries(on)) now.addEventListener(name, e => {
-      last = tried = Date.now()
+      last = Date.now()
+      tried = performance.now()
       if (e.lastEventId) data.last = e.lastEventId
       take(JSON.parse(e.data))
     })
@@ -145,7 +146,7 @@
     }
   }
   setInterval(() => {
-    if (Date.now() - tried < deaf) return
+    if (performance.now() - tried < deaf) return
     lose()
     connect()
   }, 1000)
