@@ -154,7 +154,7 @@ func (t *tunnel) welcome() bool {
 	switch {
 	case !t.p.admits(o.Client):
 		fail(o, denied(policy.HTTPRequestDenied), detail{"why": "this client may not use the proxy (--clients)"})
-	case !t.p.enter(o.Client.Addr()):
+	case !t.p.carried.enter(o.Client.Addr()):
 		fail(o, denied(policy.ConnectionLimitReached), nil)
 	default:
 		t.entered = true
@@ -191,7 +191,7 @@ func (t *tunnel) heard() bool {
 	if !from.IsLoopback() && from != o.Address.Addr() && !t.p.admits(o.Client) {
 		return false
 	}
-	if !t.p.enter(from) {
+	if !t.p.carried.enter(from) {
 		fail(o, denied(policy.ConnectionLimitReached), nil)
 		return false
 	}

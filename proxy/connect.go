@@ -43,7 +43,7 @@ func (t *tunnel) open(target string, via []string) bool {
 		fail(o, v, why)
 		return false
 	}
-	if t.entered = p.enter(o.Client.Addr()); !t.entered {
+	if t.entered = p.carried.enter(o.Client.Addr()); !t.entered {
 		fail(o, denied(policy.ConnectionLimitReached), nil)
 		return false
 	}

@@ -136,16 +136,16 @@ func TestLimitsOr(t *testing.T) {
 func TestEnter(t *testing.T) {
 	p := New(Config{Index: listing(443), Limits: Limits{Tunnels: 3, ClientTunnels: 2}})
 	a, b := at(1).Addr(), at(2).Addr()
-	require.True(t, p.enter(a))
-	require.True(t, p.enter(a))
-	require.False(t, p.enter(a), "its own limit")
-	require.True(t, p.enter(b))
-	require.False(t, p.enter(b), "the limit of all")
+	require.True(t, p.carried.enter(a))
+	require.True(t, p.carried.enter(a))
+	require.False(t, p.carried.enter(a), "its own limit")
+	require.True(t, p.carried.enter(b))
+	require.False(t, p.carried.enter(b), "the limit of all")
 	for _, c := range []netip.Addr{a, a, b} {
-		p.leave(c)
+		p.carried.leave(c)
 	}
-	require.Zero(t, p.count)
-	require.Empty(t, p.byClient)
+	require.Zero(t, p.Open())
+	require.Empty(t, p.carried.of)
 }
 
 func TestCheckParent(t *testing.T) {

@@ -194,7 +194,7 @@ func TestNothingLeaks(t *testing.T) {
 	warm := len(kinds)
 	round(warm)
 	r.closing(warm)
-	settles(t, 0, func() int { r.proxy.mu.Lock(); defer r.proxy.mu.Unlock(); return r.proxy.count + len(r.proxy.tunnels) })
+	settles(t, 0, func() int { r.proxy.mu.Lock(); defer r.proxy.mu.Unlock(); return r.proxy.Open() + len(r.proxy.tunnels) })
 	var descriptors, goroutines int
 	require.Eventually(t, func() bool { // the last round's ends
 		d, g := descriptorsOpen(t), runtime.NumGoroutine()
@@ -211,7 +211,9 @@ func TestNothingLeaks(t *testing.T) {
 	settles(t, 0, func() int {
 		r.proxy.mu.Lock()
 		defer r.proxy.mu.Unlock()
-		return r.proxy.count + len(r.proxy.byClient) + len(r.proxy.tunnels)
+		r.proxy.carried.mu.Lock()
+		defer r.proxy.carried.mu.Unlock()
+		return r.proxy.carried.all + len(r.proxy.carried.of) + len(r.proxy.tunnels)
 	})
 	seen := r.closing(warm + more)
 	require.Len(t, seen, warm+more, "one record for each connection")

@@ -146,42 +146,6 @@ func (d *door) refusal(b []byte) {
 	d.p.record(&o)
 }
 
-// lobby counts the connections without a request by who waits: the address of a
-// client, and none for all others together.
-type lobby struct {
-	mu   sync.Mutex
-	most Limits
-	all  int
-	of   map[netip.Addr]int
-}
-
-// enter counts one in, if there is room for it. Those who may not use the proxy are
-// heard, for they are to be told so, but never take the clients' room, nor do those
-// who were turned away while net/http still has to see that.
-func (l *lobby) enter(who netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	room := l.most.ClientTunnels
-	if !who.IsValid() {
-		room = max(l.most.Tunnels/8, 1)
-	}
-	if l.all >= l.most.Tunnels || l.of[who] >= room {
-		return false
-	}
-	l.all++
-	l.of[who]++
-	return true
-}
-
-func (l *lobby) leave(who netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if l.of[who]--; l.of[who] == 0 {
-		delete(l.of, who)
-	}
-}
-
 // leave counts d out, if it was counted in.
 func (d *door) leave() {
 	if d.waits {

@@ -12,13 +12,6 @@ import (
 	"github.com/egressaudit/egressaudit/policy"
 )
 
-// waiting is how many connections have no request.
-func (r *rig) waiting() int {
-	r.proxy.waiting.mu.Lock()
-	defer r.proxy.waiting.mu.Unlock()
-	return r.proxy.waiting.all
-}
-
 // dialFrom connects from an address of loopback.
 func (r *rig) dialFrom(from string) *net.TCPConn {
 	r.t.Helper()
@@ -43,7 +36,7 @@ func TestStrangersWait(t *testing.T) {
 	for range ofOne {
 		r.dialFrom("127.0.0.2")
 	}
-	require.Eventually(t, func() bool { return r.waiting() == most/8+ofOne }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return r.proxy.waiting.count() == most/8+ofOne }, patience, time.Millisecond)
 	for i, from := range []string{"127.0.0.3", "127.0.0.4", "127.0.0.2"} {
 		_, err := r.dialFrom(from).Read(make([]byte, 1))
 		require.Error(t, err, "ended at once")
@@ -57,7 +50,7 @@ func TestStrangersWait(t *testing.T) {
 // TestTurnedAway: those for whom there is no room take none, however many come before
 // net/http has seen the end of the first.
 func TestTurnedAway(t *testing.T) {
-	l := lobby{most: Limits{Tunnels: 16, ClientTunnels: 16}, of: map[netip.Addr]int{}}
+	l := newLobby(Limits{Tunnels: 16, ClientTunnels: 16})
 	var stranger netip.Addr
 	for i := range 100 {
 		require.Equal(t, i < 2, l.enter(stranger))
@@ -79,7 +72,7 @@ func TestManyWithoutARequest(t *testing.T) {
 	for range most {
 		all = append(all, r.dial())
 	}
-	require.Eventually(t, func() bool { return r.waiting() == most }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return r.proxy.waiting.count() == most }, patience, time.Millisecond)
 	extra := r.dial()
 	_, err := extra.Read(make([]byte, 1))
 	require.Error(t, err, "ended at once")
@@ -88,7 +81,7 @@ func TestManyWithoutARequest(t *testing.T) {
 	for _, c := range all {
 		c.Close()
 	}
-	require.Eventually(t, func() bool { return r.waiting() == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return r.proxy.waiting.count() == 0 }, patience, time.Millisecond)
 	conn, _ := r.connect(host, site(t, func(s *net.TCPConn) { io.Copy(s, s) }))
 	conn.Close()
 	require.NotEqual(t, policy.Denied, r.closing(2)[1].Outcome, "and then there is room again")

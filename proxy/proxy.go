@@ -52,8 +52,9 @@ type Proxy struct {
 
 	life    context.Context // ends when what is open is cut
 	cutAll  context.CancelFunc
-	waiting lobby // connections that net/http has: without a request, or between two
-	busy    gate  // handlers, tunnels: whoever still has a record to make
+	waiting *lobby // connections that net/http has: without a request, or between two
+	carried *lobby // requests and tunnels, from when they look for a way
+	busy    gate   // handlers, tunnels: whoever still has a record to make
 
 	accepting sync.WaitGroup // ServeCaptured
 
@@ -61,8 +62,6 @@ type Proxy struct {
 	tunnels  map[*tunnel]struct{}
 	captures []net.Listener
 	closing  bool
-	count    int
-	byClient map[netip.Addr]int
 }
 
 // New makes a Proxy; c's zero fields have their documented defaults.
@@ -70,13 +69,12 @@ func New(c Config) *Proxy {
 	p := &Proxy{
 		enforce: c.Enforce, keepClient: c.KeepClient, refuseQUIC: c.RefuseQUIC, capturedDirect: c.CapturedDirect, parentByName: c.ParentByName && c.Parent != nil, resolve: c.Resolve, memory: c.Memory, parent: c.Parent, sink: c.Sink,
 		clients: c.Clients, canary: c.Canary, log: c.Log,
-		guard:    guard{allowed: c.Allowed, blockPages: c.BlockPages, through: c.Through, privateAllowed: c.PrivateAllowed},
-		limits:   c.Limits.or(DefaultLimits(1024)),
-		session:  strconv.FormatUint(rand.Uint64(), 36),
-		tunnels:  map[*tunnel]struct{}{},
-		byClient: map[netip.Addr]int{},
+		guard:   guard{allowed: c.Allowed, blockPages: c.BlockPages, through: c.Through, privateAllowed: c.PrivateAllowed},
+		limits:  c.Limits.or(DefaultLimits(1024)),
+		session: strconv.FormatUint(rand.Uint64(), 36),
+		tunnels: map[*tunnel]struct{}{},
 	}
-	p.waiting = lobby{most: p.limits, of: map[netip.Addr]int{}}
+	p.waiting, p.carried = newLobby(p.limits), newLobby(p.limits)
 	p.index.Store(c.Index)
 	for _, a := range c.Own {
 		p.guard.listen(a)
@@ -189,33 +187,8 @@ func (p *Proxy) cut() {
 	}
 }
 
-// enter counts a connection of client, or says that a limit is reached.
-func (p *Proxy) enter(client netip.Addr) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.count >= p.limits.Tunnels || p.byClient[client] >= p.limits.ClientTunnels {
-		return false
-	}
-	p.count++
-	p.byClient[client]++
-	return true
-}
-
 // Open is how many connections are open, those counted that still look for a way.
-func (p *Proxy) Open() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.count
-}
-
-func (p *Proxy) leave(client netip.Addr) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.count--
-	if p.byClient[client]--; p.byClient[client] == 0 {
-		delete(p.byClient, client)
-	}
-}
+func (p *Proxy) Open() int { return p.carried.count() }
 
 // track and untrack keep the tunnels that cut can reach.
 func (p *Proxy) track(t *tunnel) {

@@ -91,11 +91,11 @@ func (p *Proxy) roundTrip(r *http.Request) *http.Response {
 		return x.refuse(r)
 	}
 	from := x.o.Client.Addr()
-	if !p.enter(from) {
+	if !p.carried.enter(from) {
 		fail(&x.o, denied(policy.ConnectionLimitReached), nil)
 		return x.refuse(r)
 	}
-	x.leave = func() { p.leave(from) }
+	x.leave = func() { p.carried.leave(from) }
 	stop := x.watchClient(r.Context())
 	x.route = p.open(&x.o, aim{name: name, port: x.o.Port, listed: listed, plain: true})
 	stop()

@@ -109,7 +109,7 @@ func (t *tunnel) carry(pending []byte) {
 // end makes the tunnel's one record.
 func (t *tunnel) end() {
 	if t.entered {
-		t.p.leave(t.o.Client.Addr())
+		t.p.carried.leave(t.o.Client.Addr())
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
