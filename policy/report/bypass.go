@@ -44,7 +44,8 @@ func noProxyWords(list []string) (words []string) {
 	return words
 }
 
-// BadNoProxy is the first word of a NO_PROXY list that stands for nothing; bad is
+// BadNoProxy is the first word of a NO_PROXY list that stands for nothing, as
+// golang.org/x/net/http/httpproxy reads it: no name, address, CIDR range or "*". bad is
 // false where there is none.
 func BadNoProxy(list []string) (word string, bad bool) {
 	var b bypass

@@ -18,7 +18,7 @@ const (
 // ready.
 //
 // Octets must be shown before they are passed on, so that a request is known before
-// its reply.
+// its reply. One goroutine at a time may use it.
 type Exchange struct {
 	lost     bool
 	up, down httpMessage
