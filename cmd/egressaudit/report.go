@@ -279,14 +279,11 @@ func judge(o report.Options, trouble error, path string) *report.Report {
 	if trouble != nil {
 		e.Damage(fmt.Errorf("recording: %w", trouble))
 	}
-	for rec, err := range ledger.Stream(path) {
-		if err != nil {
-			e.Damage(err)
-		} else {
-			e.Add(rec)
-		}
+	err := feed(o.Files, to(e), e.Damage)
+	if err == nil {
+		err = holdApart(e, o, o.Files) // the ledger may have trials of other vantages
 	}
-	if err := holdApart(e, o, o.Files); err != nil { // the ledger may have trials of other vantages
+	if err != nil {
 		e.Damage(err)
 	}
 	return e.Report()
