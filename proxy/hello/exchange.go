@@ -243,7 +243,9 @@ func repliesTo(method []byte) bodiless {
 func (m *httpMessage) readField(line []byte) bool {
 	name, value, _ := bytes.Cut(line, []byte{':'})
 	value = bytes.TrimSpace(value)
-	switch name = bytes.TrimSpace(name); {
+	switch {
+	case len(bytes.TrimSpace(name)) != len(name):
+		return false // of a name with blanks around it readers make different things
 	case isField(name, "transfer-encoding"):
 		last := value[bytes.LastIndexByte(value, ',')+1:]
 		m.coded, m.chunked = true, isField(bytes.TrimSpace(last), "chunked")

@@ -195,6 +195,7 @@ func FuzzExchange(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhat"), []byte{3, 20})
 	f.Add([]byte(chunky+"4\r\nwhat\r\n0\r\nX: y\r\n\r\n"), []byte{1})
 	f.Add([]byte("HTTP/1.1 100 x\r\n\r\nHTTP/1.1 304 x\r\n\r\n"), []byte{9})
+	f.Add([]byte("HTTP/1.0 200 \nContent-Length :1\n\n"), []byte("0")) // curl and net/http take it for no length
 	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
 		follow := func(pieces ...[]byte) [2]bool {
 			var x hello.Exchange
